@@ -1,0 +1,1 @@
+"""Flag, predict the sky model, solve K, BP and G, apply."""

@@ -1,0 +1,71 @@
+"""Every path and environment variable, read once.
+
+`PIPELINE_ROOT` puts all folders below one; without it the specification's paths hold. Each folder and each
+database has a variable of its own, which wins: `PIPELINE_INCOMING_DIR`, `PIPELINE_STAGE_DIR`,
+`PIPELINE_PRODUCTS_DIR`, `PIPELINE_STATE_DIR`, `PIPELINE_<NAME>_DB`.
+"""
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DATABASES = ("ingest", "cal_registry", "products", "hdf5", "data_registry", "calibrators", "master_sources")
+
+
+def _database(name: str, *legacy: str) -> Path | None:
+    aliases = AliasChoices(f"PIPELINE_{name.upper()}_DB", *legacy)
+    return Field(default=None, validation_alias=aliases)  # type: ignore[no-any-return]
+
+
+class Settings(BaseSettings):
+    """The environment of one run."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_", populate_by_name=True, frozen=True, extra="ignore")
+
+    root: Path | None = None
+    incoming_dir: Path | None = None
+    stage_dir: Path | None = None
+    products_dir: Path | None = None
+    state_dir: Path | None = None
+    database_url: str | None = None
+    ingest_db: Path | None = _database("ingest", "PIPELINE_QUEUE_DB")
+    cal_registry_db: Path | None = _database("cal_registry", "CAL_REGISTRY_DB")
+    products_db: Path | None = _database("products")
+    hdf5_db: Path | None = _database("hdf5")
+    data_registry_db: Path | None = _database("data_registry", "DATA_REGISTRY_DB")
+    calibrators_db: Path | None = _database("calibrators")
+    master_sources_db: Path | None = _database("master_sources")
+
+    @property
+    def incoming(self) -> Path:
+        """Where the correlator's files arrive; never written."""
+        return self._folder(self.incoming_dir, "incoming", "/data/incoming")
+
+    @property
+    def stage(self) -> Path:
+        """Where Measurement Sets, caltables, images and mosaics are made."""
+        return self._folder(self.stage_dir, "stage", "/stage/dsa110-contimg")
+
+    @property
+    def products(self) -> Path:
+        """Where published products live."""
+        return self._folder(self.products_dir, "products", "/data/dsa110-contimg/products")
+
+    @property
+    def state(self) -> Path:
+        """Where the databases live."""
+        return self._folder(self.state_dir, "state", "/data/dsa110-contimg/state")
+
+    def database(self, name: str) -> Path:
+        """Return the file of a database by its session name."""
+        own: Path | None = getattr(self, f"{name}_db")
+        if own is not None:
+            return own.resolve()
+        folder = self.state / "catalogs" if name == "master_sources" else self.state
+        return folder / f"{name}.sqlite3"
+
+    def _folder(self, own: Path | None, below_root: str, default: str) -> Path:
+        if own is not None:
+            return own.resolve()
+        return (self.root / below_root).resolve() if self.root is not None else Path(default)

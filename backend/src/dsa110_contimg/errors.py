@@ -1,0 +1,68 @@
+"""The exception tree: one class per fact of the domain.
+
+    PipelineError
+    ├── ConfigurationError          an option, folder, catalogue or installation is not usable
+    ├── BadInputError               a file is not what it claims to be: quarantine it
+    │   ├── UnfinishedFileError     still being written or copied: come back later
+    │   └── InconsistentGroupError  subbands of one group contradict each other
+    ├── IncompleteGroupError        fewer subbands than the group needs
+    ├── CalibrationError            no solution, or no table that may be applied
+    ├── ImagingError                the visibilities cannot make an image
+    ├── MosaicError                 the tiles cannot make a mosaic
+    ├── PublishError                a product cannot be published
+    └── FencedError                 a newer attempt owns this row: stop and change nothing
+
+Each message is one sentence that names the file or row and the way out.
+"""
+
+from collections.abc import Sequence
+
+
+class PipelineError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigurationError(PipelineError):
+    """An option, folder, catalogue or installation is not usable."""
+
+
+class BadInputError(PipelineError):
+    """A file is not what it claims to be."""
+
+
+class UnfinishedFileError(BadInputError):
+    """A file is still being written or copied."""
+
+
+class InconsistentGroupError(BadInputError):
+    """Subbands of one group contradict each other."""
+
+
+class IncompleteGroupError(PipelineError):
+    """A group lacks subbands and cannot be converted."""
+
+    def __init__(self, group_id: str, missing: Sequence[int], needed: int) -> None:
+        super().__init__(
+            f"group {group_id} lacks subbands {list(missing)}; at least {needed} are needed (--min-subbands)"
+        )
+        self.group_id, self.missing = group_id, tuple(missing)
+
+
+class CalibrationError(PipelineError):
+    """No solution, or no table that may be applied."""
+
+
+class ImagingError(PipelineError):
+    """The visibilities cannot make an image."""
+
+
+class MosaicError(PipelineError):
+    """The tiles cannot make a mosaic."""
+
+
+class PublishError(PipelineError):
+    """A product cannot be published."""
+
+
+class FencedError(PipelineError):
+    """A newer attempt owns this row."""

@@ -1,0 +1,1 @@
+"""Bytes on disk to objects and back."""

@@ -1,0 +1,1 @@
+"""Visibilities to a restored, beam-corrected sky image."""

@@ -1,0 +1,1 @@
+"""Tiles checked against each other and coadded."""

@@ -1,0 +1,130 @@
+"""Every group id, file name and product id is built and parsed here, and parsing undoes building.
+
+group id      2025-01-15T12:30:00              start of the data, to the second (UTC)
+subband       <stamp>_sb07.hdf5                stamp = a node's wall clock, seconds off
+tile          <stage>/ms/science/2025-01-15/<group id>.ms
+images        <group id>.img-image.fits  -image-pb.fits  -residual.fits  -beam.fits  -psf.fits
+caltables     <group id>_kcal  _bpcal  _gcal  _gpcal  _2gcal
+mosaic group  mg_<group id of its first tile>
+mosaic        mosaic_2025-01-15_12-30-00[_2]    = data_registry.data_id
+source        NVSS J123456.7+420312            IAU form, truncated
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from dsa110_contimg.telescope import mjd_to_unix
+
+SUBBAND_PATTERN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)_sb(\d\d)(_incomplete)?\.hdf5")
+IMAGE_SUFFIXES = {
+    "image": "-image.fits",
+    "pbcor": "-image-pb.fits",
+    "residual": "-residual.fits",
+    "beam": "-beam.fits",
+    "psf": "-psf.fits",
+    "model": "-model.fits",
+    "noise": "-noise.fits",
+    "dirty": "-dirty.fits",
+}
+CALTABLE_SUFFIXES = {"K": "_kcal", "BP": "_bpcal", "G": "_gcal", "GP": "_gpcal", "2G": "_2gcal"}
+ORDER_INDEX = {"K": 0, "BP": 1, "BA": 1, "G": 2, "GA": 2, "GP": 2, "2G": 3, "FLUX": 4}
+
+
+class Subband(NamedTuple):
+    """What a subband's file name says."""
+
+    stamp: str
+    index: int
+    unfinished: bool = False
+
+
+def parse_subband(path: Path) -> Subband | None:
+    """Return what the name of a subband file says, or None for any other file."""
+    match = SUBBAND_PATTERN.fullmatch(path.name)
+    if match is None:
+        return None
+    try:
+        datetime.fromisoformat(match[1])
+    except ValueError:
+        return None
+    return Subband(match[1], int(match[2]), match[3] is not None)
+
+
+def subband_name(stamp: str, index: int, *, unfinished: bool = False) -> str:
+    """Return the file name of a subband."""
+    return f"{stamp}_sb{index:02d}{'_incomplete' if unfinished else ''}.hdf5"
+
+
+def group_id_of(start_mjd: float) -> str:
+    """Return the group id of data that start at an MJD (UTC), rounded to the second."""
+    return datetime.fromtimestamp(round(mjd_to_unix(start_mjd)), tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def stamp_unix(stamp: str) -> float:
+    """Return the unix time of a group id or file stamp (UTC)."""
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
+
+
+def ms_path(stage: Path, group_id: str) -> Path:
+    """Return where a group's Measurement Set lives."""
+    return stage / "ms" / "science" / group_id[:10] / f"{group_id}.ms"
+
+
+def group_id_of_ms(path: Path) -> str:
+    """Return the group id of a Measurement Set path."""
+    return path.name.removesuffix(".ms")
+
+
+def image_path(stage: Path, ms: Path, kind: str = "image") -> Path:
+    """Return the path of one image kind of a tile."""
+    return stage / "images" / f"{ms.name.removesuffix('.ms')}.img{IMAGE_SUFFIXES[kind]}"
+
+
+def caltable_path(stage: Path, ms: Path, kind: str, attempt: int = 1) -> Path:
+    """Return the path of a caltable solved on a tile; a second solve gets a new name, never the old one."""
+    suffix = "" if attempt == 1 else f".{attempt}"
+    return stage / "caltables" / f"{ms.name.removesuffix('.ms')}{CALTABLE_SUFFIXES[kind]}{suffix}"
+
+
+def caltable_set_name(kind: str, source: str, mid_mjd: float) -> str:
+    """Return a registry set name such as bp_3c286_60238."""
+    return f"{kind.lower()}_{source.lower().replace(' ', '_')}_{int(mid_mjd)}"
+
+
+def mosaic_group_id(first_group_id: str) -> str:
+    """Return the id of the mosaic group that starts with a tile."""
+    return f"mg_{first_group_id}"
+
+
+def mosaic_id(first_group_id: str, version: int = 1) -> str:
+    """Return the mosaic id, equal to its registry data_id."""
+    stem = f"mosaic_{first_group_id.replace('T', '_').replace(':', '-')}"
+    return stem if version == 1 else f"{stem}_{version}"
+
+
+def parse_mosaic_id(name: str) -> tuple[str, int] | None:
+    """Return (first group id, version) of a mosaic id, or None."""
+    match = re.fullmatch(r"mosaic_(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)(?:_(\d+))?", name)
+    if match is None:
+        return None
+    return f"{match[1]}T{match[2]}:{match[3]}:{match[4]}", int(match[5] or 1)
+
+
+def mosaic_path(stage: Path, mosaic: str, kind: str = "mosaic") -> Path:
+    """Return the path of a mosaic product: mosaic, noise, weight (FITS) or preview (PNG)."""
+    suffix = {"mosaic": ".fits", "noise": "-noise.fits", "weight": "-weight.fits", "preview": ".png"}[kind]
+    return stage / "mosaics" / f"{mosaic}{suffix}"
+
+
+def source_name(ra_deg: float, dec_deg: float, prefix: str = "NVSS") -> str:
+    """Return the IAU name of a position, truncated as the IAU asks: NVSS J123456.7+420312."""
+    tenths = int((ra_deg % 360.0) * 2400.0 + 1e-6)
+    arcsec = int(abs(dec_deg) * 3600.0 + 1e-6)
+    hours, minutes, seconds = tenths // 36000, tenths // 600 % 60, tenths % 600
+    sign = "-" if dec_deg < 0 else "+"
+    return (
+        f"{prefix} J{hours:02d}{minutes:02d}{seconds // 10:02d}.{seconds % 10}"
+        f"{sign}{arcsec // 3600:02d}{arcsec // 60 % 60:02d}{arcsec % 60:02d}"
+    )

@@ -1,0 +1,119 @@
+"""One frozen options object per stage; one sentence per field, which is also its command-line help."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(default: Any, help_text: str) -> Any:  # noqa: ANN401 - dataclasses.field has no better type
+    """Declare an options field with its default and the sentence that explains it."""
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionOptions:
+    """How a group of subband files becomes a Measurement Set."""
+
+    min_subbands: int = option(12, "Fewest subbands of a group's 16 that are converted; the missing ones are flagged.")
+    group_tolerance_s: float = option(60.0, "Largest distance in seconds between file stamps of one group.")
+    settle_s: float = option(10.0, "A file whose size changed within this many seconds is still being copied.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlaggingOptions:
+    """What is thrown away before solving."""
+
+    outlier_mad: float = option(7.0, "Amplitudes above the median plus this many MAD (as sigma) are outliers.")
+    dead_fraction: float = option(0.95, "An antenna with more than this fraction of zero or flagged data is dead.")
+    edge_channels: int = option(0, "Channels flagged at both ends of each subband.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """How gains are solved and for how long they hold."""
+
+    min_snr: float = option(3.0, "Solutions with a lower signal-to-noise ratio are flagged.")
+    min_baselines: int = option(4, "Fewest baselines to an antenna for a solution.")
+    min_uv_m: float = option(0.0, "Baselines shorter than this many metres do not take part in solving.")
+    reference_antenna: str = option("", "Reference antenna by name; empty picks the healthiest near the center.")
+    model_min_flux_jy: float = option(0.05, "Faintest catalogue source in the sky model, before the primary beam.")
+    model_radius_deg: float = option(3.5, "Catalogue sources within this radius of the pointing are in the model.")
+    bp_validity_h: float = option(24.0, "A bandpass holds for this many hours on either side of its transit.")
+    g_validity_min: float = option(30.0, "A gain solution holds for this many minutes on either side.")
+    dec_tolerance_deg: float = option(0.5, "Tables from a strip farther away in declination are never applied.")
+    min_calibrator_jy: float = option(5.0, "Faintest bandpass calibrator, after the primary beam.")
+    transit_wait_h: float = option(24.0, "A tile without a bandpass waits this long for a transit (0 with --once).")
+    max_flagged: float = option(0.3, "A table with more of its present antennas' solutions flagged fails its QA.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagingOptions:
+    """How calibrated visibilities become an image."""
+
+    size: int = option(0, "Pixels on a side; 0 covers the field to the 0.1 level of the beam.")
+    cell_arcsec: float = option(0.0, "Pixel size; 0 takes a third of the synthesized beam's minor axis or less.")
+    robust: float = option(0.5, "Briggs robustness: -2 is nearly uniform, +2 nearly natural.")
+    niter: int = option(20000, "Most CLEAN components.")
+    gain: float = option(0.1, "CLEAN loop gain.")
+    mgain: float = option(0.8, "Depth of one major cycle: the peak falls by this fraction before the next.")
+    auto_mask: float = option(5.0, "Components start where the residual exceeds this many sigma.")
+    auto_threshold: float = option(1.0, "CLEAN inside the mask stops at this many sigma.")
+    max_major: int = option(12, "Most major cycles.")
+    pb_limit: float = option(0.2, "The corrected image is blank where the beam is below this.")
+    epsilon: float = option(1e-4, "Accuracy of the gridder.")
+    threads: int = option(0, "Threads; 0 uses every core. One thread gives the same bits each time.")
+    subtract_bright: bool = option(True, "Predict bright sources through the drifting beam and subtract them.")
+    column: str = option("CORRECTED_DATA", "Measurement Set column; DATA where it does not exist.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosaicOptions:
+    """How tiles are grouped and coadded."""
+
+    tiles: int = option(10, "Tiles in a mosaic group.")
+    overlap: int = option(2, "Tiles that a group shares with the one before it.")
+    min_tiles: int = option(3, "Fewest tiles of a short group, at a gap or at the end of data.")
+    max_gap_min: float = option(6.0, "A longer pause between tiles ends a group.")
+    max_dec_step_deg: float = option(0.1, "A larger change of declination ends a group.")
+    pb_limit: float = option(0.1, "The mosaic is blank where the beams of all tiles are below this.")
+    tile_pb_limit: float = option(0.2, "Pixels of a tile below this beam response are left out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotometryOptions:
+    """How fluxes are forced and light curves judged."""
+
+    min_flux_jy: float = option(0.01, "Faintest catalogue source that is measured.")
+    limit_sigma: float = option(3.0, "Below this signal-to-noise ratio a row carries an upper limit of as many sigma.")
+    systematic: float = option(0.03, "Fractional flux error of an epoch that no noise map knows.")
+    baseline_window_days: float = option(40.0, "Points this near in time stay out of a point's own baseline.")
+    min_epochs: int = option(5, "Fewest epochs for a candidate.")
+    candidate_sigma: float = option(5.0, "Deviation from the baseline that makes a candidate.")
+    candidate_chi2_nu: float = option(5.0, "Reduced chi-square about a constant that makes a candidate.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QAOptions:
+    """Where a measured value turns into a warning or a failure."""
+
+    min_dynamic_range: float = option(5.0, "Peak over noise below which a tile fails.")
+    flux_ratio_warning: float = option(0.08, "Median flux ratio farther than this from one is a warning.")
+    flux_ratio_failure: float = option(0.20, "Median flux ratio farther than this from one is a failure.")
+    min_reference_sources: int = option(3, "Fewer isolated reference sources leave the flux scale unmeasured.")
+    completeness_warning: float = option(0.80, "Recovered fraction of expected sources below which QA warns.")
+    completeness_failure: float = option(0.60, "Recovered fraction of expected sources below which QA fails.")
+    max_noise_over_median: float = option(5.0, "A tile noisier than this many times the median is inconsistent.")
+    astrometry_warning_beam: float = option(0.10, "Median offset in beams at which QA warns.")
+    astrometry_failure_beam: float = option(0.25, "Median offset in beams at which QA fails.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineOptions:
+    """The options of every stage, as `contimg run` hands them on."""
+
+    conversion: ConversionOptions = ConversionOptions()
+    flagging: FlaggingOptions = FlaggingOptions()
+    calibration: CalibrationOptions = CalibrationOptions()
+    imaging: ImagingOptions = ImagingOptions()
+    mosaic: MosaicOptions = MosaicOptions()
+    photometry: PhotometryOptions = PhotometryOptions()
+    qa: QAOptions = QAOptions()

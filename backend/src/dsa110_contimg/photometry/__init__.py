@@ -1,0 +1,1 @@
+"""Fluxes of known sources, their light curves and their candidates."""

@@ -1,0 +1,1 @@
+"""Decide what runs next from the rows, run it, record it."""

@@ -1,0 +1,1 @@
+"""Measure, then judge: every verdict carries its measured values."""

@@ -1,0 +1,1 @@
+"""Telescope-exact UVH5 files of a known sky."""
