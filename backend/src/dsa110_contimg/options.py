@@ -89,6 +89,10 @@ class PhotometryOptions:
     min_epochs: int = option(5, "Fewest epochs for a candidate.")
     candidate_sigma: float = option(5.0, "Deviation from the baseline that makes a candidate.")
     candidate_chi2_nu: float = option(5.0, "Reduced chi-square about a constant that makes a candidate.")
+    estimator: str = option(
+        "peak", "How fluxes are read: 'peak' interpolates the image, 'matched' filters with the beam."
+    )
+    detection_sigma: float = option(5.0, "Peaks above this signal-to-noise ratio are found for the crossmatch.")
 
 
 @dataclass(frozen=True, kw_only=True)

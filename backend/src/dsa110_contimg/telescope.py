@@ -17,7 +17,7 @@ import numpy as np
 from astropy.utils import iers
 from numpy.typing import ArrayLike, NDArray
 
-from dsa110_contimg.errors import ConfigurationError
+from dsa110_contimg.errors import BadInputError
 
 iers.conf.auto_download = False
 
@@ -76,7 +76,7 @@ def _earth_rotation(mjd: NDArray[np.float64]) -> tuple[NDArray[np.void], NDArray
     table = _iers_table()
     first, last = float(table["MJD"][0].value), float(table["MJD"][-1].value)
     if mjd.size and not (first <= mjd.min() and mjd.max() <= last):
-        raise ConfigurationError(
+        raise BadInputError(
             f"MJD {mjd.min():.3f} to {mjd.max():.3f} is outside the packaged Earth-rotation table "
             f"({first:.0f} to {last:.0f}): upgrade astropy-iers-data, or check the file's times"
         )

@@ -1,0 +1,403 @@
+r"""Measurement Sets (MSv2), written and read with python-casacore.
+
+One tile is one field in one spectral window of ascending channels. Ours carry a POINTING table with the direction
+of the dishes at each integration, which the primary beam follows. Sets of other telescopes are read too: the
+parallel hands of one field and one spectral window.
+
+A set is written under a scratch name beside its final one, flushed to disk, and renamed: a set with its final name
+is whole.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from casacore import tables
+from numpy.typing import NDArray
+
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.telescope import DISH_DIAMETER_M, TELESCOPE_NAME, aberration_scale
+from dsa110_contimg.visibilities import SkyPosition, Visibilities
+
+SECONDS_PER_DAY = 86400.0
+PARALLEL_HANDS = ((5, 8), (9, 12))
+XX_YY = (9, 12)
+ICRS = 21
+TOPOCENTRIC = 5
+
+
+def save(path: Path, vis: Visibilities) -> Path:
+    """Write a Measurement Set with its DATA column, beside and renamed; CORRECTED_DATA is there, but empty.
+
+    Raises
+    ------
+    FileExistsError
+        If the path is taken: a set is never replaced.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already and is not replaced")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        _write(scratch, vis)
+        flush_folder(scratch)
+        scratch.rename(path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return path
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush every file below a folder, and the folders themselves, to disk."""
+    for root, _dirs, files in os.walk(folder, topdown=False):
+        for name in [*files, "."]:
+            descriptor = os.open(Path(root) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def load(path: Path, column: str = "CORRECTED_DATA", *, field: int | None = None) -> Visibilities:
+    """Read the parallel hands of a Measurement Set.
+
+    Parameters
+    ----------
+    path
+        The set.
+    column
+        Column of visibilities; CORRECTED_DATA falls back to DATA where a set has never been calibrated.
+    field
+        Row of the FIELD table; needed only where there are several.
+
+    Raises
+    ------
+    BadInputError
+        If it is no Measurement Set, or holds several fields or spectral windows to choose from.
+    """
+    table = _open(path)
+    with table:
+        if column not in table.colnames():
+            if column != "CORRECTED_DATA" or "DATA" not in table.colnames():
+                raise BadInputError(f"{path} has no column {column}")
+            column = "DATA"
+        rows = _choose_rows(path, table, field)
+        return _read(path, rows, column)
+
+
+def columns(path: Path) -> list[str]:
+    """Return the names of the main table's columns."""
+    with _open(path) as table:
+        return list(table.colnames())
+
+
+def write_calibrated(path: Path, vis: Visibilities) -> None:
+    """Write CORRECTED_DATA, FLAG, WEIGHT and SIGMA of one of our sets; repeatable, as DATA is not touched."""
+    with _open(path, readonly=False) as table:
+        table.putcol("CORRECTED_DATA", vis.vis)
+        _put_flags_and_weights(table, vis)
+        table.flush()
+    flush_folder(path)
+
+
+def _open(path: Path, *, readonly: bool = True) -> tables.table:
+    if not (path / "table.dat").is_file():
+        raise BadInputError(f"{path} is not a Measurement Set: there is no table.dat in it")
+    try:
+        table = tables.table(str(path), readonly=readonly, ack=False)
+    except RuntimeError as error:
+        raise BadInputError(f"{path} cannot be opened as a Measurement Set: {error}") from error
+    if "UVW" not in table.colnames():
+        table.close()
+        raise BadInputError(f"{path} is a table but not a Measurement Set: it has no UVW column")
+    return table
+
+
+def _subtable(path: Path, name: str) -> tables.table:
+    return tables.table(str(path / name), ack=False)
+
+
+def _choose_rows(path: Path, table: tables.table, field: int | None) -> tables.table:
+    windows = np.unique(table.getcol("DATA_DESC_ID"))
+    if windows.size > 1:
+        raise BadInputError(f"{path} holds {windows.size} spectral windows; split out one of them first")
+    fields = np.unique(table.getcol("FIELD_ID"))
+    if field is None and fields.size > 1:
+        raise BadInputError(f"{path} holds fields {fields.tolist()}; choose one (--field)")
+    if field is not None and field not in fields:
+        raise BadInputError(f"{path} has no field {field}; it holds {fields.tolist()}")
+    return table if field is None else table.query(f"FIELD_ID == {field}")
+
+
+def _read(path: Path, table: tables.table, column: str) -> Visibilities:
+    window = int(table.getcell("DATA_DESC_ID", 0))
+    with _subtable(path, "DATA_DESCRIPTION") as description:
+        spw = int(description.getcell("SPECTRAL_WINDOW_ID", window))
+        polarization = int(description.getcell("POLARIZATION_ID", window))
+    with _subtable(path, "POLARIZATION") as pol:
+        correlations = [int(code) for code in pol.getcell("CORR_TYPE", polarization)]
+    hands = _parallel_hands(path, correlations)
+    with _subtable(path, "SPECTRAL_WINDOW") as spectral:
+        freq_hz = np.asarray(spectral.getcell("CHAN_FREQ", spw), float)
+        width_hz = float(np.abs(spectral.getcell("CHAN_WIDTH", spw)).mean())
+    with _subtable(path, "ANTENNA") as antenna:
+        names = [str(name) for name in antenna.getcol("NAME")]
+        itrf = np.asarray(antenna.getcol("POSITION"), float)
+    with _subtable(path, "OBSERVATION") as observation:
+        telescope = str(observation.getcell("TELESCOPE_NAME", 0))
+    with _subtable(path, "FIELD") as fields:
+        row = int(table.getcell("FIELD_ID", 0))
+        center = _position(np.ravel(fields.getcell("PHASE_DIR", row)))
+        field_name = str(fields.getcell("NAME", row))
+    time_mjd = np.asarray(table.getcol("TIME"), float) / SECONDS_PER_DAY
+    pointing_mjd, pointing = _pointings(path) if telescope == TELESCOPE_NAME else (np.empty(0), np.empty((0, 2)))
+    order = slice(None) if freq_hz.size < 2 or freq_hz[1] > freq_hz[0] else slice(None, None, -1)
+    pick = (slice(None), order, slice(hands[0], hands[-1] + 1, max(1, hands[-1] - hands[0])))
+    flags = table.getcol("FLAG")[pick]
+    flags |= table.getcol("FLAG_ROW")[:, None, None]
+    mid_mjd = 0.5 * (time_mjd.min() + time_mjd.max())
+    return Visibilities(
+        vis=table.getcol(column)[pick],
+        flags=flags,
+        weights=np.asarray(table.getcol("WEIGHT"), np.float32)[:, pick[2]],
+        uvw_m=np.asarray(table.getcol("UVW"), float),
+        antenna1=np.asarray(table.getcol("ANTENNA1"), np.int32),
+        antenna2=np.asarray(table.getcol("ANTENNA2"), np.int32),
+        time_mjd=time_mjd,
+        freq_hz=freq_hz[order],
+        channel_width_hz=width_hz,
+        integration_s=float(table.getcell("EXPOSURE", 0)),
+        phase_center=center,
+        antenna_names=names,
+        antenna_itrf_m=itrf,
+        telescope=telescope,
+        pointing_mjd=pointing_mjd,
+        pointing_icrs_deg=pointing,
+        field_name=field_name,
+        aberration=aberration_scale(*center, mid_mjd) if telescope == TELESCOPE_NAME else 1.0,
+    )
+
+
+def _parallel_hands(path: Path, correlations: Sequence[int]) -> list[int]:
+    for hands in PARALLEL_HANDS:
+        present = [correlations.index(code) for code in hands if code in correlations]
+        if present:
+            return present
+    raise BadInputError(f"{path} has correlations {list(correlations)}, none of them RR, LL, XX or YY")
+
+
+def _position(direction: NDArray[np.float64]) -> SkyPosition:
+    return SkyPosition(float(np.degrees(direction[0]) % 360.0), float(np.degrees(direction[1])))
+
+
+def _pointings(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    with _subtable(path, "POINTING") as pointing:
+        if pointing.nrows() == 0:
+            return np.empty(0), np.empty((0, 2))
+        times, first = np.unique(pointing.getcol("TIME"), return_index=True)
+        direction = np.asarray(pointing.getcol("DIRECTION")).reshape(-1, 2)[first]
+    return times / SECONDS_PER_DAY, np.degrees(direction) % 360.0 * [1, 0] + np.degrees(direction) * [0, 1]
+
+
+def _tiled(name: str, names: list[str], cell: tuple[int, ...], item_bytes: int) -> dict[str, object]:
+    """Describe tiles of about one megabyte that span all polarizations and channels."""
+    n_chan, n_pol = cell
+    rows = max(1, (1 << 20) // (n_chan * n_pol * item_bytes))
+    info = {
+        "TYPE": "TiledColumnStMan",
+        "NAME": name,
+        "SEQNR": 0,
+        "SPEC": {"DEFAULTTILESHAPE": [n_pol, n_chan, rows]},
+        "COLUMNS": names,
+    }
+    return {"*1": info}
+
+
+def _write(path: Path, vis: Visibilities) -> None:
+    n_row, n_chan, n_pol = vis.vis.shape
+    data = tables.makearrcoldesc("DATA", 0.0 + 0.0j, shape=[n_chan, n_pol], options=4, valuetype="complex")
+    flag = tables.makearrcoldesc("FLAG", False, shape=[n_chan, n_pol], options=4, valuetype="boolean")
+    description = tables.required_ms_desc()
+    corrected = tables.makearrcoldesc("CORRECTED_DATA", 0j, shape=[n_chan, n_pol], options=4, valuetype="complex")
+    description.update(tables.maketabdesc([data, flag, corrected]))
+    managers = _tiled("TiledData", ["DATA"], (n_chan, n_pol), 8)
+    managers["*3"] = _tiled("TiledCorrected", ["CORRECTED_DATA"], (n_chan, n_pol), 8)["*1"]
+    managers["*2"] = _tiled("TiledFlag", ["FLAG"], (n_chan, n_pol), 1)["*1"]
+    with tables.default_ms(str(path), description, managers) as table:
+        table.addrows(n_row)
+        times = vis.time_mjd * SECONDS_PER_DAY
+        exposure = np.full(n_row, vis.integration_s)
+        zeros = np.zeros(n_row, np.int32)
+        table.putcol("UVW", vis.uvw_m)
+        table.putcol("ANTENNA1", vis.antenna1)
+        table.putcol("ANTENNA2", vis.antenna2)
+        for name, values in {"TIME": times, "TIME_CENTROID": times, "EXPOSURE": exposure, "INTERVAL": exposure}.items():
+            table.putcol(name, values)
+        for name in (
+            "DATA_DESC_ID",
+            "FIELD_ID",
+            "SCAN_NUMBER",
+            "ARRAY_ID",
+            "OBSERVATION_ID",
+            "STATE_ID",
+            "PROCESSOR_ID",
+        ):
+            table.putcol(name, zeros if name != "SCAN_NUMBER" else zeros + 1)
+        for name in ("FEED1", "FEED2"):
+            table.putcol(name, zeros)
+        table.putcol("DATA", vis.vis)
+        _put_flags_and_weights(table, vis)
+    _write_antennas(path, vis)
+    _write_spectrum(path, vis)
+    _write_field(path, vis)
+    _write_observation(path, vis)
+    _write_pointing(path, vis)
+
+
+def _put_flags_and_weights(table: tables.table, vis: Visibilities) -> None:
+    table.putcol("FLAG", vis.flags)
+    table.putcol("FLAG_ROW", vis.flags.all(axis=(1, 2)))
+    table.putcol("WEIGHT", vis.weights)
+    with np.errstate(divide="ignore"):
+        sigma = np.where(vis.weights > 0, 1.0 / np.sqrt(vis.weights), 0.0).astype(np.float32)
+    table.putcol("SIGMA", sigma)
+
+
+def _fill(path: Path, name: str, rows: int, **values: object) -> None:
+    """Append rows to a subtable; each value is one column's array of rows."""
+    with tables.table(str(path / name), readonly=False, ack=False) as table:
+        table.addrows(rows)
+        for column, content in values.items():
+            table.putcol(column, content)
+
+
+def _write_antennas(path: Path, vis: Visibilities) -> None:
+    n_ant = vis.n_antennas
+    _fill(
+        path,
+        "ANTENNA",
+        n_ant,
+        NAME=vis.antenna_names,
+        STATION=[f"DSA-{name.zfill(3)}" for name in vis.antenna_names],
+        TYPE=["GROUND-BASED"] * n_ant,
+        MOUNT=["ALT-AZ"] * n_ant,
+        POSITION=vis.antenna_itrf_m,
+        OFFSET=np.zeros((n_ant, 3)),
+        DISH_DIAMETER=np.full(n_ant, DISH_DIAMETER_M),
+    )
+    start, stop = vis.time_mjd.min() * SECONDS_PER_DAY, vis.time_mjd.max() * SECONDS_PER_DAY
+    _fill(
+        path,
+        "FEED",
+        n_ant,
+        ANTENNA_ID=np.arange(n_ant, dtype=np.int32),
+        SPECTRAL_WINDOW_ID=np.full(n_ant, -1, np.int32),
+        NUM_RECEPTORS=np.full(n_ant, 2, np.int32),
+        BEAM_ID=np.full(n_ant, -1, np.int32),
+        TIME=np.full(n_ant, 0.5 * (start + stop)),
+        INTERVAL=np.full(n_ant, stop - start + vis.integration_s),
+        POSITION=np.zeros((n_ant, 3)),
+        BEAM_OFFSET=np.zeros((n_ant, 2, 2)),
+        POLARIZATION_TYPE={"shape": [n_ant, 2], "array": ["X", "Y"] * n_ant},
+        POL_RESPONSE=np.tile(np.eye(2, dtype=np.complex64), (n_ant, 1, 1)),
+        RECEPTOR_ANGLE=np.zeros((n_ant, 2)),
+    )
+
+
+def _write_spectrum(path: Path, vis: Visibilities) -> None:
+    n_chan = vis.freq_hz.size
+    widths = np.full((1, n_chan), vis.channel_width_hz)
+    _fill(
+        path,
+        "SPECTRAL_WINDOW",
+        1,
+        NAME=["BAND"],
+        NUM_CHAN=np.array([n_chan], np.int32),
+        CHAN_FREQ=vis.freq_hz[None, :],
+        CHAN_WIDTH=widths,
+        EFFECTIVE_BW=widths,
+        RESOLUTION=widths,
+        REF_FREQUENCY=np.array([vis.freq_hz[0]]),
+        TOTAL_BANDWIDTH=np.array([n_chan * vis.channel_width_hz]),
+        MEAS_FREQ_REF=np.array([TOPOCENTRIC], np.int32),
+        NET_SIDEBAND=np.ones(1, np.int32),
+        IF_CONV_CHAIN=np.zeros(1, np.int32),
+        FREQ_GROUP=np.zeros(1, np.int32),
+        FREQ_GROUP_NAME=["GROUP"],
+    )
+    _fill(
+        path,
+        "POLARIZATION",
+        1,
+        NUM_CORR=np.array([2], np.int32),
+        CORR_TYPE=np.array([XX_YY], np.int32),
+        CORR_PRODUCT=np.array([[[0, 0], [1, 1]]], np.int32),
+    )
+    _fill(
+        path,
+        "DATA_DESCRIPTION",
+        1,
+        SPECTRAL_WINDOW_ID=np.zeros(1, np.int32),
+        POLARIZATION_ID=np.zeros(1, np.int32),
+    )
+
+
+def _write_field(path: Path, vis: Visibilities) -> None:
+    direction = np.radians(np.array([[list(vis.phase_center)]]))
+    _fill(
+        path,
+        "FIELD",
+        1,
+        NAME=[vis.field_name],
+        TIME=np.array([vis.mid_mjd * SECONDS_PER_DAY]),
+        NUM_POLY=np.zeros(1, np.int32),
+        PHASE_DIR=direction,
+        DELAY_DIR=direction,
+        REFERENCE_DIR=direction,
+        SOURCE_ID=np.full(1, -1, np.int32),
+    )
+    with tables.table(str(path / "FIELD"), readonly=False, ack=False) as table:
+        for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
+            table.putcolkeyword(column, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
+
+
+def _write_observation(path: Path, vis: Visibilities) -> None:
+    half = 0.5 * vis.integration_s
+    span = np.array([[vis.time_mjd.min() * SECONDS_PER_DAY - half, vis.time_mjd.max() * SECONDS_PER_DAY + half]])
+    _fill(
+        path,
+        "OBSERVATION",
+        1,
+        TELESCOPE_NAME=[vis.telescope],
+        TIME_RANGE=span,
+        OBSERVER=["DSA-110"],
+        PROJECT=["continuum"],
+        RELEASE_DATE=np.zeros(1),
+    )
+
+
+def _write_pointing(path: Path, vis: Visibilities) -> None:
+    n_time, n_ant = vis.pointing_mjd.size, vis.n_antennas
+    rows = n_time * n_ant
+    direction = np.repeat(np.radians(vis.pointing_icrs_deg), n_ant, axis=0)[:, None, :]
+    _fill(
+        path,
+        "POINTING",
+        rows,
+        ANTENNA_ID=np.tile(np.arange(n_ant, dtype=np.int32), n_time),
+        TIME=np.repeat(vis.pointing_mjd * SECONDS_PER_DAY, n_ant),
+        INTERVAL=np.full(rows, vis.integration_s),
+        NAME=[vis.field_name] * rows,
+        NUM_POLY=np.zeros(rows, np.int32),
+        TIME_ORIGIN=np.repeat(vis.pointing_mjd * SECONDS_PER_DAY, n_ant),
+        DIRECTION=direction,
+        TARGET=direction,
+        TRACKING=np.ones(rows, bool),
+    )
+    with tables.table(str(path / "POINTING"), readonly=False, ack=False) as table:
+        for column in ("DIRECTION", "TARGET"):
+            table.putcolkeyword(column, "MEASINFO", {"type": "direction", "Ref": "ICRS"})

@@ -1,0 +1,233 @@
+r"""Subband files: UVH5 as the DSA-110 correlator writes it.
+
+A file holds one subband of one group. Rows (blts) run time-major; a row (ant_1, ant_2) holds
+conj(E_ant1)·E_ant2 and its baseline is b = r(ant_2) − r(ant_1). The data are fringe-stopped at each integration's
+middle to hour angle 0 at `phase_center_app_dec`, whatever `phase_type` says. Frequencies descend. Files rewritten
+by pyuvdata (no spectral-window axis, channel widths as an array) are read too.
+
+Every defect is found from the header, before any data are read, and named in one sentence.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import erfa
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_contimg import naming, telescope
+from dsa110_contimg.errors import BadInputError, UnfinishedFileError
+
+OUR_TELESCOPES = ("OVRO_MMA", "DSA-110", "DSA_110", "DSA110")
+PARALLEL_HANDS = (-5, -6)
+MAX_CLOCK_SKEW_S = 600.0
+WGS84 = 1
+
+
+@dataclass(frozen=True)
+class SubbandHeader:
+    """What a subband file says about itself, checked."""
+
+    path: Path
+    index: int
+    """0 is the highest frequency, 15 the lowest."""
+    times_mjd: NDArray[np.float64]
+    """(n_time,), middle of each integration, UTC."""
+    integration_s: float
+    freq_hz: NDArray[np.float64]
+    """(n_chan,), in the order of the file."""
+    channel_width_hz: float
+    dec_app_deg: float
+    ant_1: NDArray[np.int64]
+    ant_2: NDArray[np.int64]
+    """(n_baseline,), indices into the antenna table."""
+    antenna_names: tuple[str, ...]
+    antenna_itrf_m: NDArray[np.float64]
+    """(n_antenna, 3), absolute."""
+    pol_index: tuple[int, int]
+    """Where XX and YY stand on the polarization axis."""
+
+    @property
+    def start_mjd(self) -> float:
+        """Start of the first integration."""
+        return float(self.times_mjd[0] - 0.5 * self.integration_s / 86400.0)
+
+    @property
+    def end_mjd(self) -> float:
+        """End of the last integration."""
+        return float(self.times_mjd[-1] + 0.5 * self.integration_s / 86400.0)
+
+    @property
+    def group_id(self) -> str:
+        """The group, from the data's start time: it does not depend on any file's stamp."""
+        return naming.group_id_of(self.start_mjd)
+
+
+def read_header(path: Path) -> SubbandHeader:
+    """Read and check a subband file's header.
+
+    Raises
+    ------
+    UnfinishedFileError
+        If the name says that the correlator is still writing it.
+    BadInputError
+        If the file is truncated, foreign, inconsistent or absurd.
+    """
+    name = naming.parse_subband(path)
+    if name is not None and name.unfinished:
+        raise UnfinishedFileError(f"{path} is still being written by the correlator")
+    try:
+        with h5py.File(path, "r") as file:
+            if "Header" not in file or "Data" not in file:
+                raise BadInputError(f"{path} is an HDF5 file but not UVH5: it has no Header and Data groups")
+            header = _parse(path, file)
+    except OSError as error:
+        kind = "truncated" if "truncated" in str(error) else "not a readable HDF5 file"
+        raise BadInputError(f"{path} is {kind}: {error}") from error
+    except KeyError as error:
+        raise BadInputError(f"{path} lacks an entry that UVH5 files have: {error.args[0]}") from error
+    if name is not None:
+        _check_against_name(header, name)
+    return header
+
+
+def read_visibilities(header: SubbandHeader) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+    """Return one subband's data, (n_row, n_chan, 2) as in the file, and its flags of the same shape."""
+    try:
+        with h5py.File(header.path, "r") as file:
+            vis, flags, nsamples = file["Data/visdata"], file["Data/flags"], file["Data/nsamples"]
+            hands = slice(header.pol_index[0], header.pol_index[1] + 1, header.pol_index[1] - header.pol_index[0])
+            window = (slice(None), 0) if vis.ndim == 4 else (slice(None),)
+            data = np.asarray(vis[(*window, slice(None), hands)], np.complex64)
+            bad = np.asarray(flags[(*window, slice(None), hands)], bool)
+            bad |= (nsamples[(*window, slice(0, 1), hands)] == 0).repeat(bad.shape[1], axis=1)
+    except OSError as error:
+        raise BadInputError(f"{header.path} cannot be read to its end: {error}") from error
+    return data, bad
+
+
+def _scalar(group: h5py.Group, key: str) -> float:
+    return float(np.ravel(group[key][()])[0])
+
+
+def _text(group: h5py.Group, key: str) -> str:
+    value = group[key][()]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _parse(path: Path, file: h5py.File) -> SubbandHeader:
+    head = file["Header"]
+    found = _text(head, "telescope_name")
+    if found not in OUR_TELESCOPES:
+        raise BadInputError(f"{path} comes from telescope {found}, not from the DSA-110")
+    n_time, n_baseline = int(_scalar(head, "Ntimes")), int(_scalar(head, "Nbls"))
+    _check_shape(path, file, n_time, n_baseline)
+    times = np.asarray(head["time_array"], float).reshape(n_time, n_baseline)
+    times_mjd = times[:, 0] - telescope.JD_MINUS_MJD
+    if not np.all(times == times[:, :1]):
+        raise BadInputError(f"{path} is inconsistent: the baselines of one integration carry different times")
+    integration_s = _scalar(head, "integration_time")
+    _check_times(path, times_mjd, integration_s)
+    freq_hz = np.ravel(np.asarray(head["freq_array"], float))
+    width_hz = abs(_scalar(head, "channel_width"))
+    pols = [int(code) for code in np.ravel(head["polarization_array"])]
+    if not all(code in pols for code in PARALLEL_HANDS):
+        raise BadInputError(f"{path} has polarizations {pols}; XX (-5) and YY (-6) are needed")
+    ant_1 = np.asarray(head["ant_1_array"], np.int64).reshape(n_time, n_baseline)
+    ant_2 = np.asarray(head["ant_2_array"], np.int64).reshape(n_time, n_baseline)
+    if not (np.all(ant_1 == ant_1[:1]) and np.all(ant_2 == ant_2[:1])):
+        raise BadInputError(f"{path} is inconsistent: the order of baselines changes between integrations")
+    names, itrf = _antennas(head)
+    numbers = {int(number): row for row, number in enumerate(np.ravel(head["antenna_numbers"]))}
+    try:
+        rows_1 = np.array([numbers[int(number)] for number in ant_1[0]])
+        rows_2 = np.array([numbers[int(number)] for number in ant_2[0]])
+    except KeyError as error:
+        raise BadInputError(f"{path} holds antenna number {error.args[0]}, which its table lacks") from error
+    return SubbandHeader(
+        path=path,
+        index=_subband_index(path, freq_hz, width_hz),
+        times_mjd=times_mjd,
+        integration_s=integration_s,
+        freq_hz=freq_hz,
+        channel_width_hz=width_hz,
+        dec_app_deg=_declination(path, head),
+        ant_1=rows_1,
+        ant_2=rows_2,
+        antenna_names=names,
+        antenna_itrf_m=itrf,
+        pol_index=(pols.index(-5), pols.index(-6)),
+    )
+
+
+def _check_shape(path: Path, file: h5py.File, n_time: int, n_baseline: int) -> None:
+    head, shape = file["Header"], file["Data/visdata"].shape
+    n_blts = int(_scalar(head, "Nblts"))
+    lengths = {key: head[key].shape[0] for key in ("time_array", "ant_1_array", "ant_2_array")}
+    lengths |= {"visdata": shape[0], "flags": file["Data/flags"].shape[0], "nsamples": file["Data/nsamples"].shape[0]}
+    lengths["Ntimes x Nbls"] = n_time * n_baseline
+    wrong = {key: length for key, length in lengths.items() if length != n_blts}
+    if wrong or n_blts == 0:
+        raise BadInputError(f"{path} is inconsistent: Nblts is {n_blts}, but {wrong or 'there are no rows'}")
+    n_chan, n_pol = int(_scalar(head, "Nfreqs")), int(_scalar(head, "Npols"))
+    if shape[-2:] != (n_chan, n_pol) or np.size(head["freq_array"]) != n_chan:
+        raise BadInputError(f"{path} is inconsistent: visdata is {shape}, the header says {n_chan} x {n_pol}")
+
+
+def _check_times(path: Path, times_mjd: NDArray[np.float64], integration_s: float) -> None:
+    if not (np.all(np.isfinite(times_mjd)) and np.isfinite(integration_s) and 0.1 < integration_s < 100.0):
+        raise BadInputError(f"{path} has absurd times: integrations of {integration_s} s, first at {times_mjd[0]}")
+    if abs(times_mjd[0] - 55000.0) < 100.0:
+        raise BadInputError(
+            f"{path} starts at MJD {times_mjd[0]:.3f}: the correlator had lost its clock and wrote its default of 55000"
+        )
+    steps = np.diff(times_mjd) * 86400.0
+    if np.any(np.abs(steps - integration_s) > 0.05 * integration_s):
+        raise BadInputError(f"{path} has uneven integrations: steps of {steps.min():.3f} to {steps.max():.3f} s")
+
+
+def _check_against_name(header: SubbandHeader, name: naming.Subband) -> None:
+    skew = naming.stamp_unix(name.stamp) - telescope.mjd_to_unix(header.start_mjd)
+    if abs(skew) > MAX_CLOCK_SKEW_S:
+        raise BadInputError(
+            f"{header.path} holds data from MJD {header.start_mjd:.5f}, {abs(skew):.0f} s from the stamp in its name"
+        )
+    if name.index != header.index:
+        raise BadInputError(
+            f"{header.path} is called subband {name.index}, but its frequencies are those of subband {header.index}"
+        )
+
+
+def _subband_index(path: Path, freq_hz: NDArray[np.float64], width_hz: float) -> int:
+    middle, spread = 0.5 * (freq_hz.min() + freq_hz.max()), np.ptp(freq_hz) + width_hz
+    index = round((telescope.BAND_HIGH_HZ - middle) / telescope.SUBBAND_WIDTH_HZ - 0.5)
+    if not 0 <= index < telescope.N_SUBBANDS or abs(spread / telescope.SUBBAND_WIDTH_HZ - 1.0) > 0.01:
+        raise BadInputError(
+            f"{path} spans {freq_hz.min() / 1e6:.3f} to {freq_hz.max() / 1e6:.3f} MHz, which is no subband of the band"
+        )
+    return index
+
+
+def _declination(path: Path, head: h5py.Group) -> float:
+    keywords = head.get("extra_keywords", {})
+    radians = _scalar(keywords, "phase_center_dec") if "phase_center_dec" in keywords else None
+    if "phase_center_app_dec" in head:
+        apparent = float(np.ravel(head["phase_center_app_dec"][()])[0])
+        if radians is not None and abs(apparent - radians) > 1e-6:
+            raise BadInputError(f"{path} gives two declinations: {apparent:.6f} and {radians:.6f} rad")
+        radians = apparent
+    if radians is None or not abs(radians) <= np.pi / 2:
+        raise BadInputError(f"{path} has no usable declination (phase_center_dec, in radians): {radians}")
+    return float(np.degrees(radians))
+
+
+def _antennas(head: h5py.Group) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(head["antenna_names"]))
+    origin = erfa.gd2gc(
+        WGS84,
+        np.radians(_scalar(head, "longitude")),
+        np.radians(_scalar(head, "latitude")),
+        _scalar(head, "altitude"),
+    )
+    return names, np.asarray(origin) + np.asarray(head["antenna_positions"], float)

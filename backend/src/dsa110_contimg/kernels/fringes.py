@@ -1,0 +1,49 @@
+r"""Moving visibilities from one phase center to another.
+
+Data stopped toward s0 are moved to s by
+
+    V ← V · exp(+2πi f/c · b·(s0 − s))
+
+A row whose antennas are named in the other order holds the complex conjugate.
+"""
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+SPEED_OF_LIGHT = 299792458.0
+
+
+@njit(parallel=True, cache=True)
+def rotate_into(
+    raw: NDArray[np.complex64],
+    path_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
+    conjugate: NDArray[np.bool_],
+    out: NDArray[np.complex64],
+) -> None:
+    """Rotate one subband and write it, channels reversed if need be, into its place in the tile.
+
+    Parameters
+    ----------
+    raw
+        (n_row, n_chan, n_pol), as in the file.
+    path_m
+        (n_row,), b·(s0 − s) in metres for the file's order of antennas.
+    freq_hz
+        (n_chan,), in the order of `raw`: ascending or descending.
+    conjugate
+        (n_row,), True where the row's antennas change places.
+    out
+        (n_row, n_chan, n_pol), written in ascending order of frequency.
+    """
+    n_row, n_chan, n_pol = raw.shape
+    descending = n_chan > 1 and freq_hz[1] < freq_hz[0]
+    for row in prange(n_row):
+        for chan in range(n_chan):
+            phase = 2.0 * np.pi * path_m[row] * freq_hz[chan] / SPEED_OF_LIGHT
+            turn = complex(np.cos(phase), np.sin(phase))
+            target = n_chan - 1 - chan if descending else chan
+            for pol in range(n_pol):
+                value = raw[row, chan, pol] * turn
+                out[row, target, pol] = np.conj(value) if conjugate[row] else value
