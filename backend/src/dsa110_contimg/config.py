@@ -5,6 +5,7 @@ database has a variable of its own, which wins: `PIPELINE_INCOMING_DIR`, `PIPELI
 `PIPELINE_PRODUCTS_DIR`, `PIPELINE_STATE_DIR`, `PIPELINE_<NAME>_DB`.
 """
 
+import os
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
@@ -15,7 +16,7 @@ DATABASES = ("ingest", "cal_registry", "products", "hdf5", "data_registry", "cal
 
 def _database(name: str, *legacy: str) -> Path | None:
     aliases = AliasChoices(f"PIPELINE_{name.upper()}_DB", *legacy)
-    return Field(default=None, validation_alias=aliases)  # type: ignore[no-any-return]
+    return Field(default=None, validation_alias=aliases)
 
 
 class Settings(BaseSettings):
@@ -69,3 +70,9 @@ class Settings(BaseSettings):
         if own is not None:
             return own.resolve()
         return (self.root / below_root).resolve() if self.root is not None else Path(default)
+
+
+def use_root(root: Path) -> Settings:
+    """Put this process, and those that it starts, below a root folder."""
+    os.environ["PIPELINE_ROOT"] = str(root)
+    return Settings()

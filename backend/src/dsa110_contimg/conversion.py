@@ -11,6 +11,7 @@ would then run against the table's order are conjugated, with UVW negated, so th
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,9 @@ def load_group(paths: Sequence[Path], options: ConversionOptions) -> Visibilitie
     """
     headers = sorted((uvh5.read_header(path) for path in paths), key=lambda header: -header.index)
     check_group(headers, options)
-    vis = _empty_tile(headers[0])
+    frame = tile_frame(headers[0])
+    shape = (frame.time_mjd.size, frame.freq_hz.size, 2)
+    vis = replace(frame, vis=np.zeros(shape, np.complex64), flags=np.ones(shape, bool))
     path_m, conjugate = _geometry(headers[0], vis)
     n_chan = headers[0].freq_hz.size
     for header in headers:
@@ -103,20 +106,20 @@ def _band(header: SubbandHeader) -> NDArray[np.float64]:
     return np.asarray(header.freq_hz.min() + step * (np.arange(telescope.N_SUBBANDS * n_chan) - first))
 
 
-def _empty_tile(header: SubbandHeader) -> Visibilities:
-    """Return the tile's frame: its axes, with every visibility flagged."""
+def tile_frame(header: SubbandHeader) -> Visibilities:
+    """Return a tile's axes, times and pointings as one of its headers tells them, without visibilities."""
     n_time, n_baseline = header.times_mjd.size, header.ant_1.size
     freq_hz = _band(header)
-    shape = (n_time * n_baseline, freq_hz.size, 2)
+    n_row = n_time * n_baseline
     pointing = np.stack(telescope.meridian_icrs(header.dec_app_deg, header.times_mjd), axis=1)
     mid_mjd = 0.5 * (header.times_mjd[0] + header.times_mjd[-1])
     ra, dec = telescope.meridian_icrs(header.dec_app_deg, mid_mjd)
     center = SkyPosition(float(ra[0]), float(dec[0]))
     return Visibilities(
-        vis=np.zeros(shape, np.complex64),
-        flags=np.ones(shape, bool),
-        weights=np.ones((shape[0], 2), np.float32),
-        uvw_m=np.empty((shape[0], 3)),
+        vis=np.zeros((0, freq_hz.size, 2), np.complex64),
+        flags=np.zeros((0, freq_hz.size, 2), bool),
+        weights=np.ones((n_row, 2), np.float32),
+        uvw_m=np.empty((n_row, 3)),
         antenna1=np.tile(np.minimum(header.ant_1, header.ant_2), n_time).astype(np.int32),
         antenna2=np.tile(np.maximum(header.ant_1, header.ant_2), n_time).astype(np.int32),
         time_mjd=np.repeat(header.times_mjd, n_baseline),

@@ -11,9 +11,9 @@ source        NVSS J123456.7+420312            IAU form, truncated
 """
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from dsa110_contimg.telescope import mjd_to_unix
 
@@ -32,7 +32,8 @@ CALTABLE_SUFFIXES = {"K": "_kcal", "BP": "_bpcal", "G": "_gcal", "GP": "_gpcal",
 ORDER_INDEX = {"K": 0, "BP": 1, "BA": 1, "G": 2, "GA": 2, "GP": 2, "2G": 3, "FLUX": 4}
 
 
-class Subband(NamedTuple):
+@dataclass(frozen=True)
+class Subband:
     """What a subband's file name says."""
 
     stamp: str
@@ -98,6 +99,11 @@ def mosaic_group_id(first_group_id: str) -> str:
     return f"mg_{first_group_id}"
 
 
+def first_group_id(mosaic_group: str) -> str:
+    """Return the group id of a mosaic group's first new tile."""
+    return mosaic_group.removeprefix("mg_")
+
+
 def mosaic_id(first_group_id: str, version: int = 1) -> str:
     """Return the mosaic id, equal to its registry data_id."""
     stem = f"mosaic_{first_group_id.replace('T', '_').replace(':', '-')}"
@@ -114,7 +120,9 @@ def parse_mosaic_id(name: str) -> tuple[str, int] | None:
 
 def mosaic_path(stage: Path, mosaic: str, kind: str = "mosaic") -> Path:
     """Return the path of a mosaic product: mosaic, noise, weight (FITS) or preview (PNG)."""
-    suffix = {"mosaic": ".fits", "noise": "-noise.fits", "weight": "-weight.fits", "preview": ".png"}[kind]
+    suffix = {"mosaic": ".fits", "noise": "-noise.fits", "weight": "-weight.fits", "preview": ".png", "qa": "-qa.png"}[
+        kind
+    ]
     return stage / "mosaics" / f"{mosaic}{suffix}"
 
 

@@ -51,6 +51,7 @@ class ImagingOptions:
 
     size: int = option(0, "Pixels on a side; 0 covers the field to the 0.1 level of the beam.")
     cell_arcsec: float = option(0.0, "Pixel size; 0 takes a third of the synthesized beam's minor axis or less.")
+    weighting: str = option("briggs", "Imaging weights: natural, uniform or briggs.")
     robust: float = option(0.5, "Briggs robustness: -2 is nearly uniform, +2 nearly natural.")
     niter: int = option(20000, "Most CLEAN components.")
     gain: float = option(0.1, "CLEAN loop gain.")
@@ -108,6 +109,11 @@ class QAOptions:
     max_noise_over_median: float = option(5.0, "A tile noisier than this many times the median is inconsistent.")
     astrometry_warning_beam: float = option(0.10, "Median offset in beams at which QA warns.")
     astrometry_failure_beam: float = option(0.25, "Median offset in beams at which QA fails.")
+    min_peak_snr: float = option(5.0, "Peak over the noise around it below which an image fails.")
+    min_finite_fraction: float = option(0.5, "Fraction of pixels with a value below which an image fails.")
+    max_negative_fraction: float = option(0.01, "Fraction of pixels below -3 sigma above which QA warns.")
+    noise_map_warning: float = option(0.15, "Scatter over the noise map farther than this from one is a warning.")
+    noise_map_failure: float = option(0.40, "Scatter over the noise map farther than this from one is a failure.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,8 +217,8 @@ def predict(vis: Visibilities, sky: SkyModel, *, with_beam: bool = True) -> NDAr
     if with_beam and vis.pointing_mjd.size:
         time_index = np.abs(vis.time_mjd[:, None] - vis.pointing_mjd[None, :]).argmin(axis=1)
         amplitude = amplitude * beam_response(vis, sky.ra_deg, sky.dec_deg)
-    amplitude = np.ascontiguousarray(amplitude, np.float32)
+    single = np.ascontiguousarray(amplitude, np.float32)
     steps = np.diff(vis.freq_hz)
     if steps.size and np.allclose(steps, steps[0], rtol=1e-6):
-        return np.asarray(predict_evenly_spaced(vis.uvw_m, time_index, vis.freq_hz[0], steps[0], lmn, amplitude))
-    return predict_numpy(vis.uvw_m, time_index, vis.freq_hz, lmn, amplitude)
+        return np.asarray(predict_evenly_spaced(vis.uvw_m, time_index, vis.freq_hz[0], steps[0], lmn, single))
+    return predict_numpy(vis.uvw_m, time_index, vis.freq_hz, lmn, single)

@@ -18,14 +18,11 @@ from casacore import tables
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.telescope import DISH_DIAMETER_M, TELESCOPE_NAME, aberration_scale
+from dsa110_contimg.formats.ms_subtables import SECONDS_PER_DAY, write_subtables
+from dsa110_contimg.telescope import TELESCOPE_NAME, aberration_scale
 from dsa110_contimg.visibilities import SkyPosition, Visibilities
 
-SECONDS_PER_DAY = 86400.0
 PARALLEL_HANDS = ((5, 8), (9, 12))
-XX_YY = (9, 12)
-ICRS = 21
-TOPOCENTRIC = 5
 
 
 def save(path: Path, vis: Visibilities) -> Path:
@@ -87,6 +84,32 @@ def load(path: Path, column: str = "CORRECTED_DATA", *, field: int | None = None
             column = "DATA"
         rows = _choose_rows(path, table, field)
         return _read(path, rows, column)
+
+
+def load_raw(path: Path) -> Visibilities:
+    """Read DATA of one of our sets as conversion left it: flagged where it is zero, with weights of one.
+
+    What calibration wrote into FLAG and WEIGHT is not looked at, so that calibrating again starts anew.
+    """
+    vis = load(path, "DATA")
+    np.equal(vis.vis, 0.0, out=vis.flags)
+    vis.weights[:] = 1.0
+    return vis
+
+
+def verify(path: Path, vis: Visibilities) -> None:
+    """Read back the shape of a set that has just been written.
+
+    Raises
+    ------
+    BadInputError
+        If rows, columns or the last visibility are not those that were written.
+    """
+    with _open(path) as table:
+        last = table.nrows() - 1
+        whole = {"DATA", "CORRECTED_DATA", "FLAG", "WEIGHT", "UVW"} <= set(table.colnames())
+        if not whole or last + 1 != len(vis.time_mjd) or not np.array_equal(table.getcell("DATA", last), vis.vis[last]):
+            raise BadInputError(f"{path} is not what was written to it; remove it and convert the group again")
 
 
 def columns(path: Path) -> list[str]:
@@ -251,11 +274,7 @@ def _write(path: Path, vis: Visibilities) -> None:
             table.putcol(name, zeros)
         table.putcol("DATA", vis.vis)
         _put_flags_and_weights(table, vis)
-    _write_antennas(path, vis)
-    _write_spectrum(path, vis)
-    _write_field(path, vis)
-    _write_observation(path, vis)
-    _write_pointing(path, vis)
+    write_subtables(path, vis)
 
 
 def _put_flags_and_weights(table: tables.table, vis: Visibilities) -> None:
@@ -265,139 +284,3 @@ def _put_flags_and_weights(table: tables.table, vis: Visibilities) -> None:
     with np.errstate(divide="ignore"):
         sigma = np.where(vis.weights > 0, 1.0 / np.sqrt(vis.weights), 0.0).astype(np.float32)
     table.putcol("SIGMA", sigma)
-
-
-def _fill(path: Path, name: str, rows: int, **values: object) -> None:
-    """Append rows to a subtable; each value is one column's array of rows."""
-    with tables.table(str(path / name), readonly=False, ack=False) as table:
-        table.addrows(rows)
-        for column, content in values.items():
-            table.putcol(column, content)
-
-
-def _write_antennas(path: Path, vis: Visibilities) -> None:
-    n_ant = vis.n_antennas
-    _fill(
-        path,
-        "ANTENNA",
-        n_ant,
-        NAME=vis.antenna_names,
-        STATION=[f"DSA-{name.zfill(3)}" for name in vis.antenna_names],
-        TYPE=["GROUND-BASED"] * n_ant,
-        MOUNT=["ALT-AZ"] * n_ant,
-        POSITION=vis.antenna_itrf_m,
-        OFFSET=np.zeros((n_ant, 3)),
-        DISH_DIAMETER=np.full(n_ant, DISH_DIAMETER_M),
-    )
-    start, stop = vis.time_mjd.min() * SECONDS_PER_DAY, vis.time_mjd.max() * SECONDS_PER_DAY
-    _fill(
-        path,
-        "FEED",
-        n_ant,
-        ANTENNA_ID=np.arange(n_ant, dtype=np.int32),
-        SPECTRAL_WINDOW_ID=np.full(n_ant, -1, np.int32),
-        NUM_RECEPTORS=np.full(n_ant, 2, np.int32),
-        BEAM_ID=np.full(n_ant, -1, np.int32),
-        TIME=np.full(n_ant, 0.5 * (start + stop)),
-        INTERVAL=np.full(n_ant, stop - start + vis.integration_s),
-        POSITION=np.zeros((n_ant, 3)),
-        BEAM_OFFSET=np.zeros((n_ant, 2, 2)),
-        POLARIZATION_TYPE={"shape": [n_ant, 2], "array": ["X", "Y"] * n_ant},
-        POL_RESPONSE=np.tile(np.eye(2, dtype=np.complex64), (n_ant, 1, 1)),
-        RECEPTOR_ANGLE=np.zeros((n_ant, 2)),
-    )
-
-
-def _write_spectrum(path: Path, vis: Visibilities) -> None:
-    n_chan = vis.freq_hz.size
-    widths = np.full((1, n_chan), vis.channel_width_hz)
-    _fill(
-        path,
-        "SPECTRAL_WINDOW",
-        1,
-        NAME=["BAND"],
-        NUM_CHAN=np.array([n_chan], np.int32),
-        CHAN_FREQ=vis.freq_hz[None, :],
-        CHAN_WIDTH=widths,
-        EFFECTIVE_BW=widths,
-        RESOLUTION=widths,
-        REF_FREQUENCY=np.array([vis.freq_hz[0]]),
-        TOTAL_BANDWIDTH=np.array([n_chan * vis.channel_width_hz]),
-        MEAS_FREQ_REF=np.array([TOPOCENTRIC], np.int32),
-        NET_SIDEBAND=np.ones(1, np.int32),
-        IF_CONV_CHAIN=np.zeros(1, np.int32),
-        FREQ_GROUP=np.zeros(1, np.int32),
-        FREQ_GROUP_NAME=["GROUP"],
-    )
-    _fill(
-        path,
-        "POLARIZATION",
-        1,
-        NUM_CORR=np.array([2], np.int32),
-        CORR_TYPE=np.array([XX_YY], np.int32),
-        CORR_PRODUCT=np.array([[[0, 0], [1, 1]]], np.int32),
-    )
-    _fill(
-        path,
-        "DATA_DESCRIPTION",
-        1,
-        SPECTRAL_WINDOW_ID=np.zeros(1, np.int32),
-        POLARIZATION_ID=np.zeros(1, np.int32),
-    )
-
-
-def _write_field(path: Path, vis: Visibilities) -> None:
-    direction = np.radians(np.array([[list(vis.phase_center)]]))
-    _fill(
-        path,
-        "FIELD",
-        1,
-        NAME=[vis.field_name],
-        TIME=np.array([vis.mid_mjd * SECONDS_PER_DAY]),
-        NUM_POLY=np.zeros(1, np.int32),
-        PHASE_DIR=direction,
-        DELAY_DIR=direction,
-        REFERENCE_DIR=direction,
-        SOURCE_ID=np.full(1, -1, np.int32),
-    )
-    with tables.table(str(path / "FIELD"), readonly=False, ack=False) as table:
-        for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
-            table.putcolkeyword(column, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
-
-
-def _write_observation(path: Path, vis: Visibilities) -> None:
-    half = 0.5 * vis.integration_s
-    span = np.array([[vis.time_mjd.min() * SECONDS_PER_DAY - half, vis.time_mjd.max() * SECONDS_PER_DAY + half]])
-    _fill(
-        path,
-        "OBSERVATION",
-        1,
-        TELESCOPE_NAME=[vis.telescope],
-        TIME_RANGE=span,
-        OBSERVER=["DSA-110"],
-        PROJECT=["continuum"],
-        RELEASE_DATE=np.zeros(1),
-    )
-
-
-def _write_pointing(path: Path, vis: Visibilities) -> None:
-    n_time, n_ant = vis.pointing_mjd.size, vis.n_antennas
-    rows = n_time * n_ant
-    direction = np.repeat(np.radians(vis.pointing_icrs_deg), n_ant, axis=0)[:, None, :]
-    _fill(
-        path,
-        "POINTING",
-        rows,
-        ANTENNA_ID=np.tile(np.arange(n_ant, dtype=np.int32), n_time),
-        TIME=np.repeat(vis.pointing_mjd * SECONDS_PER_DAY, n_ant),
-        INTERVAL=np.full(rows, vis.integration_s),
-        NAME=[vis.field_name] * rows,
-        NUM_POLY=np.zeros(rows, np.int32),
-        TIME_ORIGIN=np.repeat(vis.pointing_mjd * SECONDS_PER_DAY, n_ant),
-        DIRECTION=direction,
-        TARGET=direction,
-        TRACKING=np.ones(rows, bool),
-    )
-    with tables.table(str(path / "POINTING"), readonly=False, ack=False) as table:
-        for column in ("DIRECTION", "TARGET"):
-            table.putcolkeyword(column, "MEASINFO", {"type": "direction", "Ref": "ICRS"})

@@ -201,7 +201,7 @@ def _check_against_name(header: SubbandHeader, name: naming.Subband) -> None:
 
 def _subband_index(path: Path, freq_hz: NDArray[np.float64], width_hz: float) -> int:
     middle, spread = 0.5 * (freq_hz.min() + freq_hz.max()), np.ptp(freq_hz) + width_hz
-    index = round((telescope.BAND_HIGH_HZ - middle) / telescope.SUBBAND_WIDTH_HZ - 0.5)
+    index = round(float((telescope.BAND_HIGH_HZ - middle) / telescope.SUBBAND_WIDTH_HZ - 0.5))
     if not 0 <= index < telescope.N_SUBBANDS or abs(spread / telescope.SUBBAND_WIDTH_HZ - 1.0) > 0.01:
         raise BadInputError(
             f"{path} spans {freq_hz.min() / 1e6:.3f} to {freq_hz.max() / 1e6:.3f} MHz, which is no subband of the band"

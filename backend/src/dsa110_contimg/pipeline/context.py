@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, leases
 from dsa110_contimg.database.catalog_query import load_sky_model
-from dsa110_contimg.database.models import MSIndex
+from dsa110_contimg.database.models import Mosaic, MSIndex
+from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.options import PipelineOptions
 from dsa110_contimg.visibilities import SkyModel, SkyPosition
@@ -45,6 +46,19 @@ class Context:
             row = session.scalars(select(MSIndex).where(MSIndex.group_id == group_id)).one_or_none()
         if row is None:
             raise PipelineError(f"group {group_id} has no Measurement Set yet: convert it first")
+        return row
+
+    def members(self, mosaic_group: str) -> list[MSIndex]:
+        """Return the tiles of a mosaic group in order of time."""
+        with get_session("products", read_only=True) as session:
+            return MosaicRepository.members(session, mosaic_group)
+
+    def mosaic(self, mosaic_id: str) -> Mosaic:
+        """Return the row of a mosaic."""
+        with get_session("products", read_only=True) as session:
+            row = MosaicRepository.get_by_name(session, mosaic_id)
+        if row is None:
+            raise PipelineError(f"there is no mosaic {mosaic_id}")
         return row
 
     def catalog(self, center: SkyPosition, radius_deg: float, min_flux_jy: float) -> SkyModel:

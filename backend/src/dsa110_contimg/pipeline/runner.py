@@ -4,9 +4,7 @@
 """
 
 import logging
-import os
 import signal
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -21,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue, leases
-from dsa110_contimg.database.models import IngestQueue
-from dsa110_contimg.database.models import Job as JobRow
+from dsa110_contimg.database.models import IngestQueue, JobState
+from dsa110_contimg.database.ownership import is_gone, this_process
 from dsa110_contimg.errors import ConfigurationError, FencedError, PipelineError
 from dsa110_contimg.options import PipelineOptions
 from dsa110_contimg.pipeline import mosaic_stages, tile_stages
@@ -112,7 +110,7 @@ def run(
     report
         Called with each outcome and the jobs that are due.
     """
-    owner = f"{socket.gethostname()}:{os.getpid()}"
+    owner = this_process()
     summary = RunSummary()
     release_dead_owners()
     executor: Executor = InlineExecutor()
@@ -151,7 +149,7 @@ def execute(job: Job, owner: str, settings: Settings, options: PipelineOptions) 
     """Claim a job, run it, record how it ended; this is the edge at which every error becomes a row."""
     started = time.monotonic()
     with get_session("products") as session:
-        leases.ensure_job(session, job.stage, job.subject, priority=0)
+        leases.ensure_job(session, job.stage, job.subject, now=time.time())
         attempt = leases.claim_job(session, job.job_id, owner, LEASE_S, now=time.time())
     if attempt is None:
         return Outcome(job, "lost")
@@ -180,26 +178,9 @@ def execute(job: Job, owner: str, settings: Settings, options: PipelineOptions) 
 
 def release_dead_owners() -> list[str]:
     """Let the jobs of processes of this host that no longer live be claimed again; return their ids."""
-    released = []
     with get_session("products") as session:
-        for row in session.scalars(select(JobRow).where(JobRow.state == "running")):
-            host, _, pid = (row.owner or "").rpartition(":")
-            if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
-                row.lease_expires_at = 0.0
-                released.append(row.job_id)
-    return released
-
-
-def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        orphans = [row for row in leases.list_jobs(session, state=JobState.RUNNING) if is_gone(row.owner)]
+        return [row.job_id for row in orphans if leases.expire_lease(session, row.job_id, row.attempt, now=time.time())]
 
 
 def _due(options: PipelineOptions, *, once: bool) -> list[Job]:

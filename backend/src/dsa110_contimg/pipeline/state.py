@@ -1,6 +1,5 @@
 """The rows that decide what runs next, read into one snapshot; and the mosaic groups that follow from them."""
 
-import json
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from dsa110_contimg.database.models import (
     MosaicGroupMember,
     MSIndex,
 )
+from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.options import MosaicOptions
 from dsa110_contimg.pipeline.jobs import (
     GroupState,
@@ -75,16 +75,10 @@ def form_mosaic_groups(options: MosaicOptions, *, end_of_data: bool) -> list[str
 
 def _add_group(session: Session, members: tuple[TileState, ...], grouped: dict[str, str]) -> str:
     paths = [tile.path for tile in members]
-    first = next(tile for tile in members if tile.path not in grouped)
-    group_id = naming.mosaic_group_id(first.group_id)
-    session.add(MosaicGroup(group_id=group_id, ms_paths=json.dumps(paths), status="pending", created_at=time.time()))
-    session.flush()
-    for position, path in enumerate(paths):
-        session.add(
-            MosaicGroupMember(group_id=group_id, ms_path=path, position=position, is_new=int(path not in grouped))
-        )
-        grouped.setdefault(path, group_id)
-    session.flush()
+    fresh = [tile for tile in members if tile.path not in grouped]
+    group_id = naming.mosaic_group_id(fresh[0].group_id)
+    MosaicRepository.create_group(session, group_id, paths, n_carried=len(paths) - len(fresh), now=time.time())
+    grouped.update((tile.path, group_id) for tile in fresh)
     return group_id
 
 

@@ -121,7 +121,7 @@ def _record(found: Iterable[tuple[Path, SubbandHeader | BadInputError]], report:
     with get_session("ingest") as ingest, get_session("hdf5") as index:
         for path, header in found:
             if isinstance(header, BadInputError):
-                ingest_queue.quarantine_file(ingest, path.resolve(), str(header), now=time.time())
+                ingest_queue.quarantine_file(ingest, str(path.resolve()), str(header), now=time.time())
                 report.quarantined.append(path)
                 logger.warning("quarantined: %s", header)
                 continue
@@ -129,7 +129,7 @@ def _record(found: Iterable[tuple[Path, SubbandHeader | BadInputError]], report:
                 ingest,
                 group_id=header.group_id,
                 subband_idx=header.index,
-                path=path.resolve(),
+                path=str(path.resolve()),
                 file_size=path.stat().st_size,
                 now=time.time(),
             )

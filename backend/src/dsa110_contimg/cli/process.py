@@ -1,0 +1,176 @@
+"""`contimg init`, `run` and `status`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from dsa110_contimg.config import Settings
+from dsa110_contimg.database import init_databases
+from dsa110_contimg.database.calibrators import register_standard_calibrators
+from dsa110_contimg.errors import ConfigurationError
+from dsa110_contimg.options import PipelineOptions
+from dsa110_contimg.pipeline.jobs import Job
+from dsa110_contimg.pipeline.runner import Outcome, RunSummary
+from dsa110_contimg.pipeline.runner import run as run_pipeline
+from dsa110_contimg.pipeline.status import Overview, overview
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def init() -> None:
+    """Make the folders and the databases.
+
+    Example: PIPELINE_ROOT=/data/dsa contimg init
+    """
+    for path in initialize(Settings()):
+        typer.echo(path)
+
+
+def initialize(settings: Settings) -> list[Path]:
+    """Make folders and databases, and register the standard calibrators; repeatable.
+
+    Raises
+    ------
+    ConfigurationError
+        If a folder cannot be written.
+    """
+    folders = [settings.incoming, settings.stage, settings.products, settings.state]
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".contimg-can-write"
+            if folder != settings.incoming:
+                probe.touch()
+                probe.unlink()
+        except OSError as error:
+            raise ConfigurationError(
+                f"folder {folder} cannot be written ({error.strerror}): choose another with PIPELINE_ROOT"
+            ) from error
+    if settings.products.resolve().is_relative_to(settings.stage.resolve()):
+        raise ConfigurationError(
+            f"products folder {settings.products} lies inside the stage folder {settings.stage}: keep them apart"
+        )
+    databases = init_databases()
+    register_standard_calibrators()
+    return [*folders, *databases]
+
+
+def run(
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is left to do.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that work at once.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads per process; 0 uses every core, 1 repeats bits.")] = 0,
+    min_subbands: Annotated[int, typer.Option(help="Fewest subbands of a group.", min=1, max=16)] = 12,
+    tiles: Annotated[int, typer.Option(help="Tiles in a mosaic group.", min=2)] = 10,
+    overlap: Annotated[int, typer.Option(help="Tiles shared with the group before.", min=0)] = 2,
+    size: Annotated[int, typer.Option(help="Pixels on a side of a tile; 0 covers the field.")] = 0,
+    cell_arcsec: Annotated[float, typer.Option(help="Pixel size; 0 follows the synthesized beam.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Process the incoming folder: groups to tiles, tiles to mosaics, mosaics to light curves.
+
+    With --once the command ends when nothing is left, with exit code 1 if a file was refused or a job failed for good.
+
+    Example: PIPELINE_ROOT=/data/dsa contimg run --once --workers 2
+    """
+    if overlap >= tiles:
+        raise typer.BadParameter(f"--overlap {overlap} must be smaller than --tiles {tiles}")
+    options = PipelineOptions()
+    options = dataclasses.replace(
+        options,
+        conversion=dataclasses.replace(options.conversion, min_subbands=min_subbands),
+        imaging=dataclasses.replace(options.imaging, size=size, cell_arcsec=cell_arcsec, threads=threads),
+        mosaic=dataclasses.replace(
+            options.mosaic, tiles=tiles, overlap=overlap, min_tiles=min(options.mosaic.min_tiles, tiles)
+        ),
+    )
+    settings = Settings()
+    initialize(settings)
+    summary = run_with_progress(settings, options, once=once, workers=workers)
+    if as_json:
+        typer.echo(json.dumps(summary_dict(summary), indent=2))
+    else:
+        print_summary(summary)
+    raise typer.Exit(summary.exit_code)
+
+
+def run_with_progress(settings: Settings, options: PipelineOptions, *, once: bool, workers: int) -> RunSummary:
+    """Run the pipeline under a progress bar that names the job that ended last."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+        done = 0
+
+        def report(outcome: Outcome | None, due: list[Job]) -> None:
+            nonlocal done
+            if outcome is not None:
+                done += 1
+                name = f"{outcome.job.stage} {outcome.job.subject} {outcome.seconds:.1f} s"
+                progress.update(task, description=name, completed=done)
+                if outcome.error:
+                    console.print(f"{outcome.job.job_id}: {outcome.error}", style="red", highlight=False)
+            progress.update(task, total=done + len(due))
+
+        return run_pipeline(settings, options, once=once, workers=workers, report=report)
+
+
+def summary_dict(summary: RunSummary) -> dict[str, object]:
+    """Return a run's summary as plain values."""
+    kinds = ("completed", "failed", "paused")
+    return {
+        "exit_code": summary.exit_code,
+        "files": {name: len(paths) for name, paths in vars(summary.scan).items()},
+        "jobs": {kind: len(summary.ended(kind)) for kind in kinds},
+        "errors": {outcome.job.job_id: outcome.error for outcome in summary.outcomes if outcome.error},
+        "quarantined": [str(path) for path in summary.scan.quarantined],
+    }
+
+
+def print_summary(summary: RunSummary) -> None:
+    """Print what a run did, in a few lines."""
+    ended = {kind: len(summary.ended(kind)) for kind in ("completed", "failed", "paused")}
+    typer.echo(f"{ended['completed']} jobs completed, {ended['failed']} failed; {len(summary.scan.recorded)} new files")
+    for path in summary.scan.quarantined:
+        typer.echo(f"quarantined: {path.name} (why: contimg status)")
+    for outcome in [*summary.ended("failed"), *summary.ended("paused")]:
+        typer.echo(f"{outcome.result}: {outcome.job.job_id}: {outcome.error}", err=True)
+
+
+def status(
+    subject: Annotated[str | None, typer.Argument(help="A group, tile, mosaic group, mosaic or product.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is there, what waits, what failed and why.
+
+    Example: contimg status mosaic_2025-10-01_08-59-02
+    """
+    view = overview(Settings(), subject)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(view), indent=2))
+        return
+    _print_overview(view)
+
+
+def _print_overview(view: Overview) -> None:
+    for title, counts in view.counts.items():
+        line = ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"
+        typer.echo(f"{title:15s} {line}")
+    sections = {"waiting": view.waiting, "failed": view.failed, "quarantined": view.quarantined}
+    sections |= {"not published": view.not_published}
+    for title, entries in sections.items():
+        if entries:
+            typer.echo(f"\n{title}:")
+        for name, reason in entries.items():
+            typer.echo(f"  {name}: {reason}")
+    for line in view.details:
+        typer.echo(line)

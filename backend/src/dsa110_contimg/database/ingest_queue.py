@@ -1,0 +1,152 @@
+"""Groups of subband files on their way in: functions on a session of `ingest`.
+
+    collecting ──► pending ──► in_progress ──► completed
+                      ▲             └──► failed ──┐
+                      └───────────────────────────┘
+
+Each transition is one UPDATE that names the state it starts from; the row count says whether it happened. The
+first file of a group and subband is kept; another one is logged, never swapped in.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.database.models import IngestQueue, Quarantine, QueueState, SubbandFile
+
+logger = logging.getLogger(__name__)
+
+
+def record_subband(
+    session: Session, *, group_id: str, subband_idx: int, path: str, file_size: int | None, now: float
+) -> str:
+    """Record one complete subband file, and its group if it is the first.
+
+    Returns
+    -------
+    str
+        'recorded'; 'known' (this path already is); 'repeated' (the group has this subband under another path,
+        which is kept); 'quarantined' (this path was refused before).
+    """
+    path = str(path)
+    if session.get(Quarantine, path) is not None:
+        return "quarantined"
+    session.execute(
+        insert(IngestQueue)
+        .values(group_id=group_id, state=QueueState.COLLECTING.value, received_at=now, last_update=now)
+        .on_conflict_do_nothing()
+    )
+    added = session.execute(
+        insert(SubbandFile)
+        .values(group_id=group_id, subband_idx=subband_idx, file_path=path, file_size=file_size, discovered_at=now)
+        .on_conflict_do_nothing()
+        .returning(SubbandFile.id)
+    ).first()
+    if added is not None:
+        session.execute(update(IngestQueue).where(IngestQueue.group_id == group_id).values(last_update=now))
+        return "recorded"
+    if session.scalar(select(SubbandFile.id).where(SubbandFile.file_path == path)) is not None:
+        return "known"
+    kept = session.scalar(
+        select(SubbandFile.file_path).where(SubbandFile.group_id == group_id, SubbandFile.subband_idx == subband_idx)
+    )
+    logger.warning("group %s already has subband %d as %s; %s is left alone", group_id, subband_idx, kept, path)
+    return "repeated"
+
+
+def _move(
+    session: Session, group_id: str, origins: Sequence[QueueState], target: QueueState, now: float | None
+) -> bool:
+    moved = session.execute(
+        update(IngestQueue)
+        .where(IngestQueue.group_id == group_id, IngestQueue.state.in_([state.value for state in origins]))
+        .values(state=target.value, last_update=time.time() if now is None else now)
+        .returning(IngestQueue.group_id)
+    ).first()
+    return moved is not None
+
+
+def mark_pending(session: Session, group_id: str, *, now: float | None = None) -> bool:
+    """Offer a group that is complete, or no longer waited for; False unless it was collecting."""
+    return _move(session, group_id, [QueueState.COLLECTING], QueueState.PENDING, now)
+
+
+def claim_group(session: Session, group_id: str, *, now: float | None = None) -> bool:
+    """Take a pending group; of many callers exactly one gets True."""
+    return _move(session, group_id, [QueueState.PENDING], QueueState.IN_PROGRESS, now)
+
+
+def release_group(session: Session, group_id: str, *, now: float | None = None) -> bool:
+    """Offer a group again whose worker died or failed, and count the retry."""
+    released = _move(session, group_id, [QueueState.IN_PROGRESS, QueueState.FAILED], QueueState.PENDING, now)
+    if released:
+        session.execute(
+            update(IngestQueue)
+            .where(IngestQueue.group_id == group_id)
+            .values(retry_count=IngestQueue.retry_count + 1, error_message=None)
+        )
+    return released
+
+
+def finish_group(session: Session, group_id: str, *, now: float | None = None) -> bool:
+    """Record that a claimed group's Measurement Set exists."""
+    return _move(session, group_id, [QueueState.IN_PROGRESS], QueueState.COMPLETED, now)
+
+
+def fail_group(session: Session, group_id: str, error: str, *, now: float | None = None) -> bool:
+    """Record why a group cannot be converted; a completed group stays completed."""
+    origins = [QueueState.COLLECTING, QueueState.PENDING, QueueState.IN_PROGRESS]
+    failed = _move(session, group_id, origins, QueueState.FAILED, now)
+    if failed:
+        session.execute(update(IngestQueue).where(IngestQueue.group_id == group_id).values(error_message=error))
+    return failed
+
+
+def quarantine_file(
+    session: Session, path: str, reason: str, group_id: str | None = None, *, now: float | None = None
+) -> None:
+    """Refuse a file for a reason; it no longer belongs to its group, so that a good copy may take its place."""
+    path = str(path)
+    row = insert(Quarantine).values(
+        path=path, group_id=group_id, reason=reason, quarantined_at=time.time() if now is None else now
+    )
+    session.execute(row.on_conflict_do_update(index_elements=["path"], set_={"reason": row.excluded.reason}))
+    session.execute(delete(SubbandFile).where(SubbandFile.file_path == path))
+    logger.warning("quarantined %s: %s", path, reason)
+
+
+def release_file(session: Session, path: str) -> bool:
+    """Take a file out of quarantine, for instance after it was replaced."""
+    gone = session.execute(delete(Quarantine).where(Quarantine.path == str(path)).returning(Quarantine.path)).first()
+    return gone is not None
+
+
+def list_groups(session: Session, state: str | None = None) -> list[IngestQueue]:
+    """Return groups in time order, all or those in one state ('processing' means in_progress)."""
+    query = select(IngestQueue).order_by(IngestQueue.group_id)
+    if state is not None:
+        query = query.where(IngestQueue.state == QueueState.parse(state).value)
+    return list(session.scalars(query))
+
+
+def list_subbands(session: Session, group_id: str) -> list[SubbandFile]:
+    """Return a group's files by subband."""
+    query = select(SubbandFile).where(SubbandFile.group_id == group_id).order_by(SubbandFile.subband_idx)
+    return list(session.scalars(query))
+
+
+def list_quarantine(session: Session, group_id: str | None = None) -> list[Quarantine]:
+    """Return refused files, all or those of one group."""
+    query = select(Quarantine).order_by(Quarantine.path)
+    if group_id is not None:
+        query = query.where(Quarantine.group_id == group_id)
+    return list(session.scalars(query))
+
+
+def known_paths(session: Session) -> set[str]:
+    """Return every file that was recorded or refused: what a scan of the folder may skip."""
+    return set(session.scalars(select(SubbandFile.file_path))) | set(session.scalars(select(Quarantine.path)))

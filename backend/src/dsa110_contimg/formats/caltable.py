@@ -1,0 +1,188 @@
+r"""Calibration tables on disk, as CASA writes and reads them.
+
+One folder per `Gains`: a main table of type "Calibration", one row per solution time and antenna, and subtables
+ANTENNA, FIELD, SPECTRAL_WINDOW, OBSERVATION and HISTORY, as `casatasks.applycal` expects them.
+
+    K             subtype "K Jones", FPARAM: delay in ns; zero phase at the SPECTRAL_WINDOW's REF_FREQUENCY
+    BP            subtype "B Jones", CPARAM
+    G, GP, 2G     subtype "G Jones", CPARAM
+
+Gains corrupt: V_corrected = V / (g_ANTENNA1 conj(g_ANTENNA2)), which is ours too. ANTENNA2 of a row is the reference
+antenna. What CASA has no place for (kind, source, flux anchor, strip, metadata) is in keywords that start with
+CONTIMG_; tables without them load as well. On disk parameters are single precision, and zero where flagged.
+
+A table is written beside its place under a name that ends in `.partial`, flushed to disk, and then renamed.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from casacore import tables
+from numpy.typing import NDArray
+
+from dsa110_contimg.errors import BadInputError, CalibrationError
+from dsa110_contimg.formats.caltable_layout import create_main, create_subtables
+from dsa110_contimg.visibilities import Gains
+
+DAY_S = 86400.0
+SUBTYPES = {"K": "K Jones", "BP": "B Jones", "G": "G Jones", "GP": "G Jones", "2G": "G Jones"}
+KINDS = {"K Jones": "K", "B Jones": "BP", "G Jones": "G"}
+POLARIZATION_COUNT = 2
+
+
+def save(path: Path, gains: Gains) -> None:
+    """Write a caltable; it appears under its name complete or not at all.
+
+    Raises
+    ------
+    CalibrationError
+        If the path exists already (a registered table is never overwritten), or the kind has no CASA form.
+    """
+    if path.exists():
+        raise CalibrationError(f"{path} exists already: a solve gets a new name, tables are never overwritten")
+    if gains.kind not in SUBTYPES:
+        raise CalibrationError(f"{path}: a caltable of kind {gains.kind} cannot be written; known are {list(SUBTYPES)}")
+    scratch = path.with_name(path.name + ".partial")
+    if scratch.exists():
+        shutil.rmtree(scratch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with create_main(scratch, gains, SUBTYPES[gains.kind]) as main:
+        _put_rows(main, gains)
+        create_subtables(main, scratch, gains)
+        for name, value in _keywords(gains).items():
+            main.putkeyword(name, value)
+    _sync(scratch)
+    scratch.rename(path)
+
+
+def load(path: Path, spectral_window: int | None = None) -> Gains:
+    """Read a caltable, ours or CASA's.
+
+    Parameters
+    ----------
+    path
+        The table's folder.
+    spectral_window
+        Which one, for tables with several; None takes the only one.
+
+    Raises
+    ------
+    BadInputError
+        If it is no caltable of a kind we know.
+    CalibrationError
+        If the table has several spectral windows and none was named.
+    """
+    try:
+        main = tables.table(str(path), ack=False)
+    except RuntimeError as error:
+        raise BadInputError(f"{path} is not a readable caltable: {error}") from error
+    with main:
+        kind = KINDS.get(main.info().get("subType", ""))
+        if main.info().get("type") != "Calibration" or kind is None:
+            raise BadInputError(f"{path} is not a K, B or G caltable but {main.info()}")
+        windows = np.unique(main.getcol("SPECTRAL_WINDOW_ID")) if main.nrows() else np.array([0])
+        if spectral_window is None and windows.size != 1:
+            raise CalibrationError(f"{path} holds spectral windows {windows.tolist()}: name one")
+        window = int(windows[0]) if spectral_window is None else spectral_window
+        keywords = main.getkeywords()
+        with main.query(f"SPECTRAL_WINDOW_ID == {window}") as rows:
+            return _assemble(path, kind, window, keywords, rows)
+
+
+def _put_rows(main: tables.table, gains: Gains) -> None:
+    """Write one row per time and antenna."""
+    n_time, n_ant, n_freq, n_pol = gains.values.shape
+    n_row = n_time * n_ant
+    reference = gains.antenna_names.index(gains.reference_antenna)
+    main.addrows(n_row)
+    main.putcol("TIME", np.repeat(gains.time_mjd * DAY_S, n_ant))
+    main.putcol("INTERVAL", np.zeros(n_row))
+    main.putcol("ANTENNA1", np.tile(np.arange(n_ant, dtype=np.int32), n_time))
+    main.putcol("ANTENNA2", np.full(n_row, reference, np.int32))
+    for column in ("FIELD_ID", "SPECTRAL_WINDOW_ID", "OBSERVATION_ID"):
+        main.putcol(column, np.zeros(n_row, np.int32))
+    main.putcol("SCAN_NUMBER", np.ones(n_row, np.int32))
+    flags = gains.flags.reshape(n_row, n_freq, n_pol)
+    values = np.where(flags, 0.0, gains.values.reshape(n_row, n_freq, n_pol))
+    snr = gains.snr.reshape(n_row, n_freq, n_pol)
+    main.putcol("FLAG", flags)
+    main.putcol("SNR", snr.astype(np.float32))
+    scale = np.ones_like(snr) if gains.kind == "K" else np.abs(values)
+    error = np.where(snr > 0.0, scale / np.where(snr > 0.0, snr, 1.0), 0.0)
+    main.putcol("PARAMERR", error.astype(np.float32))
+    main.putcol("WEIGHT", np.ones(values.shape, np.float32))
+    if gains.kind == "K":
+        main.putcol("FPARAM", values.real.astype(np.float32))
+    else:
+        main.putcol("CPARAM", values.astype(np.complex64))
+
+
+def _keywords(gains: Gains) -> dict[str, str | float]:
+    return {
+        "ParType": "Float" if gains.kind == "K" else "Complex",
+        "MSName": gains.metadata.get("ms_name", ""),
+        "VisCal": SUBTYPES[gains.kind],
+        "PolBasis": "unknown",
+        "CONTIMG_KIND": gains.kind,
+        "CONTIMG_REFERENCE_ANTENNA": gains.reference_antenna,
+        "CONTIMG_SOURCE": gains.source,
+        "CONTIMG_FLUX_ANCHOR": gains.flux_anchor,
+        "CONTIMG_DEC_DEG": gains.dec_deg,
+        "CONTIMG_METADATA": json.dumps(gains.metadata, sort_keys=True),
+    }
+
+
+def _assemble(path: Path, kind: str, window: int, keywords: dict[str, str | float], rows: tables.table) -> Gains:
+    """Return the rows of one spectral window as gains on the grid of their times and the antenna table."""
+    with tables.table(str(path / "ANTENNA"), ack=False) as antennas:
+        names = list(antennas.getcol("NAME"))
+        positions = np.asarray(antennas.getcol("POSITION"), float).reshape(-1, 3)
+    with tables.table(str(path / "SPECTRAL_WINDOW"), ack=False) as windows:
+        freq_hz = np.asarray(windows.getcell("CHAN_FREQ", window), float)
+        reference_hz = float(windows.getcell("REF_FREQUENCY", window))
+    times, row_time = np.unique(rows.getcol("TIME"), return_inverse=True)
+    antenna = rows.getcol("ANTENNA1")
+    raw = np.asarray(rows.getcol("FPARAM" if kind == "K" else "CPARAM"), np.complex128)
+    flag = rows.getcol("FLAG").astype(bool)
+    shape = (times.size, len(names), *raw.shape[1:])
+    values, flags, snr = np.full(shape, np.nan + 1j * np.nan), np.ones(shape, bool), np.zeros(shape)
+    values[row_time, antenna] = np.where(flag, np.nan + 1j * np.nan, raw)
+    flags[row_time, antenna] = flag
+    snr[row_time, antenna] = rows.getcol("SNR")
+    ascending = np.argsort(freq_hz)
+    reference = rows.getcol("ANTENNA2")
+    fallback = names[reference[0]] if reference.size and reference[0] >= 0 else ""
+    return Gains(
+        kind=str(keywords.get("CONTIMG_KIND", kind)),
+        time_mjd=times / DAY_S,
+        freq_hz=np.array([reference_hz]) if kind == "K" else freq_hz[ascending],
+        values=values if kind == "K" else values[:, :, ascending],
+        flags=flags if kind == "K" else flags[:, :, ascending],
+        snr=snr if kind == "K" else snr[:, :, ascending],
+        reference_antenna=str(keywords.get("CONTIMG_REFERENCE_ANTENNA", fallback)),
+        antenna_names=names,
+        antenna_itrf_m=_unknown_as_nan(positions),
+        source=str(keywords.get("CONTIMG_SOURCE", "")),
+        flux_anchor=str(keywords.get("CONTIMG_FLUX_ANCHOR", "unknown")),
+        dec_deg=float(keywords.get("CONTIMG_DEC_DEG", np.nan)),
+        metadata=json.loads(str(keywords.get("CONTIMG_METADATA", "{}"))),
+    )
+
+
+def _unknown_as_nan(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return positions with (0, 0, 0), the center of the Earth, as what it means: unknown."""
+    return np.where((positions == 0.0).all(axis=1, keepdims=True), np.nan, positions)
+
+
+def _sync(folder: Path) -> None:
+    """Flush every file and folder below to disk, so that the rename cannot outlive the data."""
+    for parent, _folders, files in os.walk(folder):
+        for name in (*files, "."):
+            handle = os.open(Path(parent) / name, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

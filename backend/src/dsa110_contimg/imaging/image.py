@@ -1,0 +1,252 @@
+r"""From calibrated visibilities to images.
+
+    bright sources fitted and subtracted → dirty and psf → CLEAN in major cycles → restored → divided by the beam
+
+Images have flat noise: they show the sky times the primary beam, in Jy/beam. `pbcor` divides by the beam of the tile,
+the mean over its pointings and channels, and is blank where that is below a limit.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_contimg.errors import ImagingError
+from dsa110_contimg.imaging.bright_sources import BrightSources, fit_bright, resolution_rad, select_bright
+from dsa110_contimg.imaging.deconvolve import Deconvolution, deconvolve
+from dsa110_contimg.imaging.field import Field, choose_field
+from dsa110_contimg.imaging.noise import robust_sigma
+from dsa110_contimg.imaging.restore import Components, fit_beam, restored
+from dsa110_contimg.imaging.samples import Block, Samples, average, pointing_weights, weigh
+from dsa110_contimg.kernels.beams import mean_beam_image
+from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
+from dsa110_contimg.options import ImagingOptions
+from dsa110_contimg.telescope import DISH_DIAMETER_M
+from dsa110_contimg.visibilities import Beam, SkyImage, SkyModel, SkyPosition, Visibilities
+
+logger = logging.getLogger(__name__)
+
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class ImagingSummary:
+    """What imaging measured."""
+
+    noise_jy: float
+    """Robust standard deviation of the residual."""
+    peak_jy: float
+    """Brightest pixel of the restored image, before the beam correction."""
+    peak_position: SkyPosition
+    dynamic_range: float
+    """Peak over noise."""
+    iterations: int
+    major_cycles: int
+    setbacks: int
+    """Major cycles that diverged and were repeated with a lower gain."""
+    reached_threshold: bool
+    beam: Beam
+    size: int
+    cell_arcsec: float
+    n_samples: int
+    """Stokes I samples with a weight, after averaging."""
+    bright: BrightSources | None
+    """What was subtracted from the visibilities and restored."""
+
+
+@dataclass(frozen=True)
+class ImagingResult:
+    """The images of one tile; dirty and psf are of the visibilities without the bright sources."""
+
+    dirty: SkyImage
+    psf: SkyImage
+    model: SkyImage
+    """CLEAN components, Jy/pixel; bright sources are in `summary.bright`."""
+    residual: SkyImage
+    image: SkyImage
+    pbcor: SkyImage | None
+    """None where the primary beam is not known."""
+    beam: SkyImage | None
+    summary: ImagingSummary
+
+
+def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None = None) -> ImagingResult:
+    """Image the visibilities of one field.
+
+    Parameters
+    ----------
+    vis
+        Calibrated, in Jy.
+    options
+        Pixels, weights, CLEAN.
+    bright
+        Catalogue sources around the field: the bright ones among them are subtracted, their fluxes and positions
+        fitted to the data. Ignored where the set has no pointings, as the beam is not known there.
+
+    Raises
+    ------
+    ImagingError
+        If nothing is left to image, or CLEAN diverges.
+    """
+    with _threads(options.threads):
+        field = choose_field(vis, options)
+        blocks = average(vis)
+        weigh(blocks, field, options)
+        weight = pointing_weights(vis, blocks)
+        if not weight.sum() > 0.0:
+            raise ImagingError("no visibility has a weight: all are flagged, or beyond the reach of the pixels")
+        subtracted = _subtract_bright(vis, blocks, bright, weight) if options.subtract_bright else None
+        samples = Samples(blocks, field, options)
+        psf, dirty = samples.psf(), samples.dirty()
+        cell_arcsec = float(np.degrees(field.cell_rad)) * 3600.0
+        beam = fit_beam(psf, cell_arcsec, float(np.degrees(resolution_rad(vis))) * 3600.0)
+        components = _components(vis, field, subtracted)
+        brightest_jy = max(float(np.abs(dirty).max()), float(components.flux_jy.max(initial=0.0)))
+        cleaned = deconvolve(samples, dirty, psf, beam.major_arcsec / cell_arcsec, brightest_jy, options)
+        sky = restored(cleaned.residual, cleaned.model, components, beam, cell_arcsec)
+        response = _mean_beam(vis, field, weight)
+    planes = {"dirty": dirty, "psf": psf, "model": cleaned.model, "residual": cleaned.residual, "image": sky}
+    return _result(vis, options, field, planes, _Measured(cleaned, beam, subtracted, response, weight, blocks))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    cleaned: Deconvolution
+    beam: Beam
+    bright: BrightSources | None
+    response: NDArray[np.float32] | None
+    weight: NDArray[np.float64]
+    blocks: list[Block]
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, before) if threads else before)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def _subtract_bright(
+    vis: Visibilities, blocks: list[Block], sky: SkyModel | None, weight: NDArray[np.float64]
+) -> BrightSources | None:
+    """Fit bright sources and take them off the blocks, in place."""
+    if sky is None or vis.pointing_mjd.size == 0:
+        return None
+    fitted = fit_bright(vis, blocks, select_bright(vis, sky), weight)
+    if fitted is not None:
+        for block, without in zip(blocks, average(vis, fitted.sky), strict=True):
+            block.vis = without.vis
+        logger.info("subtracted %d bright sources: %s", len(fitted.sky), ", ".join(fitted.sky.names))
+    return fitted
+
+
+def _components(vis: Visibilities, field: Field, bright: BrightSources | None) -> Components:
+    if bright is None:
+        return Components(np.empty((0, 2)), np.empty(0))
+    center = np.radians(vis.phase_center)
+    lmn = direction_cosines(np.radians(bright.sky.ra_deg), np.radians(bright.sky.dec_deg), *center)
+    x = field.size // 2 - lmn[:, 0] / vis.aberration / field.cell_rad
+    y = field.size // 2 + lmn[:, 1] / vis.aberration / field.cell_rad
+    return Components(np.stack([y, x], axis=1), bright.apparent_jy)
+
+
+def _mean_beam(vis: Visibilities, field: Field, weight: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    if vis.pointing_mjd.size == 0:
+        return None
+    ra, dec = np.radians(vis.phase_center)
+    return mean_beam_image(
+        field.size, field.cell_rad * vis.aberration, (float(ra), float(dec)), np.radians(vis.pointing_icrs_deg),
+        vis.freq_hz, weight, DISH_DIAMETER_M,
+    )  # fmt: skip
+
+
+def _result(
+    vis: Visibilities,
+    options: ImagingOptions,
+    field: Field,
+    planes: dict[str, NDArray[np.float32]],
+    measured: _Measured,
+) -> ImagingResult:
+    noise = robust_sigma(planes["residual"])
+    template = _template(vis, options, field, measured, noise)
+    images = {
+        kind: replace(template, data=data, kind=kind, header=dict(template.header)) for kind, data in planes.items()
+    }
+    images["model"].unit, images["model"].beam = "Jy/pixel", None
+    images["psf"].unit = ""
+    response, corrected = None, None
+    if measured.response is not None:
+        response = replace(template, data=measured.response, kind="beam", unit="", beam=None, noise_jy=float("nan"))
+        data = np.full_like(measured.response, np.nan)
+        np.divide(planes["image"], measured.response, out=data, where=measured.response >= options.pb_limit)
+        corrected = replace(template, data=data, kind="pbcor", header={**template.header, "PBLIMIT": options.pb_limit})
+    return ImagingResult(
+        **images, pbcor=corrected, beam=response, summary=_summary(images["image"], measured, field, noise)
+    )
+
+
+def _template(vis: Visibilities, options: ImagingOptions, field: Field, measured: _Measured, noise: float) -> SkyImage:
+    band = measured.weight.sum(axis=0)
+    times = vis.times_mjd
+    half = 0.5 * vis.integration_s / SECONDS_PER_DAY
+    cleaned, bright = measured.cleaned, measured.bright
+    header: dict[str, str | float | int] = {
+        "WEIGHTING": options.weighting,
+        "NITER": cleaned.iterations,
+        "NMAJOR": cleaned.major_cycles,
+        "NSUBTRAC": 0 if bright is None else len(bright.sky),
+        "TELESCOP": vis.telescope,
+    }
+    if options.weighting == "briggs":
+        header["ROBUST"] = options.robust
+    return SkyImage(
+        data=np.empty((0, 0), np.float32),
+        center=vis.phase_center,
+        cell_deg=float(np.degrees(field.cell_rad)) * vis.aberration,
+        beam=measured.beam,
+        freq_hz=float(np.sum(band * vis.freq_hz) / band.sum()),
+        bandwidth_hz=float(vis.freq_hz.size * vis.channel_width_hz),
+        start_mjd=float(times[0]) - half,
+        end_mjd=float(times[-1]) + half,
+        exposure_s=float(times.size * vis.integration_s),
+        noise_jy=noise,
+        field_name=vis.field_name,
+        header=header,
+    )
+
+
+def _summary(sky: SkyImage, measured: _Measured, field: Field, noise: float) -> ImagingSummary:
+    peak = int(np.nanargmax(sky.data))
+    y, x = divmod(peak, field.size)
+    peak_jy = float(sky.data[y, x])
+    cleaned = measured.cleaned
+    return ImagingSummary(
+        noise_jy=noise,
+        peak_jy=peak_jy,
+        peak_position=pixel_position(sky, x, y),
+        dynamic_range=peak_jy / noise if noise > 0.0 else float("inf"),
+        iterations=cleaned.iterations,
+        major_cycles=cleaned.major_cycles,
+        setbacks=cleaned.setbacks,
+        reached_threshold=cleaned.reached_threshold,
+        beam=measured.beam,
+        size=field.size,
+        cell_arcsec=sky.cell_deg * 3600.0,
+        n_samples=sum(int(np.count_nonzero(block.weights)) for block in measured.blocks),
+        bright=measured.bright,
+    )
+
+
+def pixel_position(sky: SkyImage, x: float, y: float) -> SkyPosition:
+    """Return the ICRS position of a zero-based pixel."""
+    x0, y0 = sky.center_pixel
+    cell = np.radians(sky.cell_deg)
+    ra, dec = from_direction_cosines(-(x - x0) * cell, (y - y0) * cell, *np.radians(sky.center))
+    return SkyPosition(float(np.degrees(ra)), float(np.degrees(dec)))

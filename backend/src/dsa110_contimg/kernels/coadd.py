@@ -1,0 +1,106 @@
+r"""The weighted sum of overlapping images, and the robust width of a distribution.
+
+A tile shows the sky through its beam with even noise σ. Divided by the beam P it is an estimate of the sky with
+variance σ²/P², so the best mean of several is
+
+    I = Σ w (D/P) / Σ w = Σ (P/σ²) D / Σ (P²/σ²)        w = P²/σ², not normalized
+    noise = 1 / √(Σ w)
+"""
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+MAD_TO_SIGMA = 1.482602218505602
+CLIP_SIGMA = 4.0
+SAMPLE = 500_000
+
+
+@njit(parallel=True, cache=True)
+def accumulate(
+    sums: NDArray[np.float32],
+    image: NDArray[np.float32],
+    beam: NDArray[np.float32],
+    sigma: float,
+    beam_limit: float,
+    corner: tuple[int, int],
+) -> None:
+    """Add one image to the running sums, in place.
+
+    Parameters
+    ----------
+    sums
+        (3, ny, nx): Σ (P/σ²) D, Σ P²/σ², and the largest P so far.
+    image, beam
+        (my, mx) each: D, with even noise, and P on the grid of the sums; NaN is left out.
+    sigma
+        Noise of the image.
+    beam_limit
+        Pixels with a smaller beam are left out.
+    corner
+        (y, x) of the image's first pixel in the sums; the image lies inside them.
+    """
+    weight = 1.0 / (sigma * sigma)
+    for y in prange(image.shape[0]):
+        for x in range(image.shape[1]):
+            response, value = beam[y, x], image[y, x]
+            if not (response >= beam_limit and np.isfinite(value)):
+                continue
+            j, i = y + corner[0], x + corner[1]
+            sums[0, j, i] += np.float32(weight * response * value)
+            sums[1, j, i] += np.float32(weight * response * response)
+            sums[2, j, i] = max(sums[2, j, i], response)
+
+
+def accumulate_numpy(
+    sums: NDArray[np.float32],
+    image: NDArray[np.float32],
+    beam: NDArray[np.float32],
+    sigma: float,
+    beam_limit: float,
+    corner: tuple[int, int],
+) -> None:
+    """Add one image to the running sums, plainly: the specification of the fast kernel."""
+    window = (slice(corner[0], corner[0] + image.shape[0]), slice(corner[1], corner[1] + image.shape[1]))
+    keep = (np.nan_to_num(beam, nan=-1.0) >= beam_limit) & np.isfinite(image)
+    response, value = np.where(keep, beam, 0.0), np.where(keep, image, 0.0)
+    sums[0][window] += (response * value / sigma**2).astype(np.float32)
+    sums[1][window] += (response**2 / sigma**2).astype(np.float32)
+    sums[2][window] = np.maximum(sums[2][window], response)
+
+
+def finish(sums: NDArray[np.float32], beam_limit: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (image, noise) of running sums, each (ny, nx); NaN where no beam reaches the limit."""
+    seen = (sums[1] > 0.0) & (sums[2] >= beam_limit)
+    weight: NDArray[np.float32] = np.where(seen, sums[1], np.float32(np.nan))
+    return sums[0] / weight, np.asarray(1.0 / np.sqrt(weight), np.float32)
+
+
+def robust_center_scatter(values: NDArray[np.floating], rounds: int = 5) -> tuple[float, float]:
+    """Return (median, standard deviation) of the bulk of a distribution; NaN when nothing is finite.
+
+    The median absolute deviation, with values beyond four of it left out until nothing changes: sources and
+    artifacts do not count. Above half a million values an even sample is looked at, the same one each time.
+    """
+    kept = values.ravel()
+    if kept.size > SAMPLE:
+        step = kept.size // SAMPLE + 1
+        # An odd step does not walk down the columns of an image of even width.
+        kept = kept[:: step | 1]
+    kept = kept[np.isfinite(kept)].astype(np.float64)
+    center, scatter = float("nan"), float("nan")
+    for _ in range(rounds):
+        if kept.size == 0:
+            break
+        center = float(np.median(kept))
+        scatter = float(MAD_TO_SIGMA * np.median(np.abs(kept - center)))
+        inside = kept[np.abs(kept - center) <= CLIP_SIGMA * scatter]
+        if inside.size == kept.size:
+            break
+        kept = inside
+    return center, scatter
+
+
+def robust_scatter(values: NDArray[np.floating]) -> float:
+    """Return the standard deviation of the bulk of a distribution (`robust_center_scatter`)."""
+    return robust_center_scatter(values)[1]

@@ -1,0 +1,143 @@
+r"""The noise of an image: its local level and background, and how far pixels share it.
+
+The level is the median absolute deviation in an annulus, as a standard deviation (1.4826 MAD), with sources masked
+and what remains of them clipped. The autocorrelation
+
+    R(Δ) = ⟨n(x) n(x + Δ)⟩/⟨n²⟩
+
+is what an error of any flux needs beside the rms: neighboring pixels of a synthesized image carry the same noise.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+MAD_TO_SIGMA = 1.482602218505602
+CLIP_SIGMA = 3.0
+CLIP_ROUNDS = 5
+MIN_NOISE_PIXELS = 50
+
+
+def correlation_at(correlation: FloatArray, lag: NDArray[np.int64]) -> FloatArray:
+    """Return the autocorrelation at (dx, dy) lags, shape (..., 2); zero beyond what was measured."""
+    reach = correlation.shape[0] // 2
+    inside = (np.abs(lag[..., 0]) <= reach) & (np.abs(lag[..., 1]) <= reach)
+    column, row = np.where(inside, lag[..., 0], 0) + reach, np.where(inside, lag[..., 1], 0) + reach
+    return np.asarray(np.where(inside, correlation[row, column], 0.0))
+
+
+def noise_autocorrelation(
+    plane: NDArray[np.floating], usable: NDArray[np.bool_], max_lag: int, side: int = 1024
+) -> FloatArray:
+    """Measure the autocorrelation of the noise in the middle of an image.
+
+    Parameters
+    ----------
+    plane
+        Image of even noise, (ny, nx).
+    usable
+        Same shape; False on blank pixels and on sources.
+    max_lag
+        Largest lag in pixels on each axis.
+    side
+        Only the central square of this many pixels is looked at.
+
+    Returns
+    -------
+    NDArray
+        (2 max_lag + 1, 2 max_lag + 1), one at its center; white (a single one) where nothing can be measured.
+    """
+    window = tuple(slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in plane.shape)
+    good = usable[window] & np.isfinite(plane[window])
+    correlation = np.zeros((2 * max_lag + 1, 2 * max_lag + 1))
+    correlation[max_lag, max_lag] = 1.0
+    if np.count_nonzero(good) < MIN_NOISE_PIXELS:
+        return correlation
+    values = plane[window].astype(np.float64)
+    middle, sigma = robust_sigma(values[good])
+    good &= np.abs(np.where(good, values, 0.0) - middle) <= (CLIP_SIGMA + 1.0) * sigma
+    noise = np.where(good, values - middle, 0.0)
+    size = [n + max_lag for n in noise.shape]
+    power = np.abs(np.fft.rfft2(noise, size)) ** 2
+    pairs = np.abs(np.fft.rfft2(good.astype(np.float64), size)) ** 2
+    lagged = np.arange(-max_lag, max_lag + 1)
+    grid = np.ix_(lagged % size[0], lagged % size[1])
+    counts = np.fft.irfft2(pairs, size)[grid]
+    covariance = np.fft.irfft2(power, size)[grid] / np.maximum(counts, 1.0)
+    zero = covariance[max_lag, max_lag]
+    return np.asarray(np.where(counts >= 1.0, covariance / zero, 0.0)) if zero > 0.0 else correlation
+
+
+def robust_sigma(values: FloatArray) -> tuple[float, float]:
+    """Return the median and the standard deviation from the median absolute deviation of a sample."""
+    middle = float(np.median(values))
+    return middle, float(MAD_TO_SIGMA * np.median(np.abs(values - middle)))
+
+
+@njit(cache=True)
+def _clipped(values: FloatArray) -> tuple[float, float]:
+    """Return the median and the sigma (from the MAD) of a sample whose outliers are clipped in rounds."""
+    middle = np.median(values)
+    sigma = MAD_TO_SIGMA * np.median(np.abs(values - middle))
+    for _ in range(CLIP_ROUNDS):
+        kept = values[np.abs(values - middle) <= CLIP_SIGMA * sigma]
+        if kept.size == values.size or kept.size < MIN_NOISE_PIXELS:
+            break
+        values = kept
+        middle = np.median(values)
+        sigma = MAD_TO_SIGMA * np.median(np.abs(values - middle))
+    return middle, sigma
+
+
+@njit(cache=True)
+def _annuli(
+    plane: NDArray[np.floating],
+    usable: NDArray[np.bool_],
+    x: FloatArray,
+    y: FloatArray,
+    radii_step: tuple[float, float, int],
+) -> tuple[FloatArray, FloatArray]:
+    inner, outer, step = radii_step
+    background, sigma = np.full(x.size, np.nan), np.full(x.size, np.nan)
+    side = 2 * int(outer / step) + 3
+    buffer = np.empty(side * side)
+    for source in range(x.size):
+        count = 0
+        for row in range(max(0, int(y[source] - outer)), min(plane.shape[0], int(y[source] + outer) + 1), step):
+            for column in range(max(0, int(x[source] - outer)), min(plane.shape[1], int(x[source] + outer) + 1), step):
+                square = (row - y[source]) ** 2 + (column - x[source]) ** 2
+                if inner**2 <= square <= outer**2 and usable[row, column]:
+                    buffer[count] = plane[row, column]
+                    count += 1
+        if count >= MIN_NOISE_PIXELS:
+            background[source], sigma[source] = _clipped(buffer[:count].copy())
+    return background, sigma
+
+
+def local_noise(
+    plane: NDArray[np.floating], usable: NDArray[np.bool_], x: FloatArray, y: FloatArray, radii_px: tuple[float, float]
+) -> tuple[FloatArray, FloatArray]:
+    """Measure background and rms in an annulus around each position, outliers clipped.
+
+    Parameters
+    ----------
+    plane
+        Image of nearly even noise, (ny, nx).
+    usable
+        Same shape; False on blank pixels and on known sources.
+    x, y
+        Positions in pixels, (n_source,).
+    radii_px
+        Inner and outer radius. A wide annulus is read on every k-th pixel, so that some 8,000 are looked at.
+
+    Returns
+    -------
+    tuple
+        Median and σ (from the MAD), each (n_source,); NaN where fewer than 50 pixels are usable.
+    """
+    inner, outer = radii_px
+    step = max(1, int(np.sqrt(np.pi * outer**2 / 8000.0)))
+    background, sigma = _annuli(plane, usable, x, y, (inner, outer, step))
+    return np.asarray(background), np.asarray(sigma)

@@ -1,0 +1,100 @@
+r"""Imaging weights: how much each visibility counts, by how crowded its place in the uv plane is.
+
+    natural    W = w                             w = 1/σ²: the lowest noise, the widest beam
+    uniform    W = w / ρ(u, v)                   ρ = sum of w in the cell: the sharpest beam
+    Briggs     W = w / (1 + ρ f²)                f² = (5 · 10^−R)² Σw / Σ_cells ρ²
+
+(Briggs 1995, thesis, 3.4). On an array with a straight arm the result depends on where the cells lie, so the
+conventions are those of WSClean (Offringa et al. 2014): the half plane v ≥ 0 holds both a point and its mirror
+image; a cell is 1/field wide in wavelengths, with a field that is padded by 1.2; cell indices are rounded down;
+what falls outside the grid, beyond the reach of the image's pixels, has no weight.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+SPEED_OF_LIGHT = 299792458.0
+FIELD_PADDING = 1.2
+
+
+def cells_on_a_side(size: int) -> int:
+    """Return the cells on a side of the uv plane of an image of `size` pixels, a multiple of four."""
+    padded = math.ceil(size * FIELD_PADDING)
+    return padded + (-padded) % 4
+
+
+@njit(cache=True)
+def add_density(
+    uvw_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    cell_rad: float,
+    density: NDArray[np.float64],
+) -> None:
+    """Add natural weights to the cells of the uv half plane, in place.
+
+    Parameters
+    ----------
+    uvw_m
+        (n_row, 3), metres.
+    freq_hz
+        (n_chan,).
+    weights
+        (n_row, n_chan), natural.
+    cell_rad
+        Pixel size of the image.
+    density
+        (n_cell // 2, n_cell), indexed [v, u].
+    """
+    n_cell = density.shape[1]
+    for row in range(uvw_m.shape[0]):
+        u_m, v_m = uvw_m[row, 0], uvw_m[row, 1]
+        if v_m < 0.0:
+            u_m, v_m = -u_m, -v_m
+        for chan in range(freq_hz.size):
+            if weights[row, chan] > 0.0:
+                scale = freq_hz[chan] / SPEED_OF_LIGHT * n_cell * cell_rad
+                x = math.floor(u_m * scale + n_cell / 2)
+                y = math.floor(v_m * scale)
+                if 0 <= x < n_cell and y < density.shape[0]:
+                    density[y, x] += weights[row, chan]
+
+
+def briggs_factor(density: NDArray[np.float64], robust: float) -> NDArray[np.float32]:
+    """Return the factor of each cell for Briggs weighting, from its summed natural weight."""
+    total = density.sum()
+    squared = float(np.sum(density**2))
+    scale = (5.0 * 10.0**-robust) ** 2 * total / squared if squared > 0.0 else 0.0
+    return np.asarray(1.0 / (1.0 + density * scale), np.float32)
+
+
+def uniform_factor(density: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the factor of each cell for uniform weighting, from its summed natural weight."""
+    return np.asarray(np.divide(1.0, density, out=np.zeros_like(density), where=density > 0.0), np.float32)
+
+
+@njit(parallel=True, cache=True)
+def apply_factor(
+    uvw_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    cell_rad: float,
+    factor: NDArray[np.float32],
+) -> None:
+    """Multiply natural weights, shape (n_row, n_chan), by the factor of their cell, in place."""
+    n_cell = factor.shape[1]
+    for row in prange(uvw_m.shape[0]):
+        u_m, v_m = uvw_m[row, 0], uvw_m[row, 1]
+        if v_m < 0.0:
+            u_m, v_m = -u_m, -v_m
+        for chan in range(freq_hz.size):
+            scale = freq_hz[chan] / SPEED_OF_LIGHT * n_cell * cell_rad
+            x = math.floor(u_m * scale + n_cell / 2)
+            y = math.floor(v_m * scale)
+            if 0 <= x < n_cell and y < factor.shape[0]:
+                weights[row, chan] *= factor[y, x]
+            else:
+                weights[row, chan] = 0.0

@@ -1,0 +1,298 @@
+r"""Tiles: what a mosaic is made of, and whether a set of them belongs together.
+
+A tile is a restored image with even noise (not divided by the primary beam) and its mean primary beam on the same
+grid. `validate_tiles_consistency` measures every tile and judges the set; what it measured is returned with the
+judgment. Its outcome is the mosaic's validation; the quality of the image itself is judged elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from dsa110_contimg.errors import BadInputError, MosaicError
+from dsa110_contimg.formats import fits_image
+from dsa110_contimg.kernels.coadd import robust_scatter
+from dsa110_contimg.options import MosaicOptions, QAOptions
+from dsa110_contimg.telescope import TILE_SECONDS, aberration_scale
+from dsa110_contimg.visibilities import Beam, SkyImage
+
+CELL_TOLERANCE = 1e-9
+BEAM_TOLERANCE = 0.25
+PEAK_RESPONSE = (0.5, 1.001)
+MINUTES_PER_DAY = 1440.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile in memory."""
+
+    name: str
+    """What messages call it: its path or group id."""
+    group_id: str
+    image: SkyImage
+    """Restored, with even noise, Jy/beam: not divided by the primary beam."""
+    beam: SkyImage
+    """Mean primary beam on the grid of `image`; one on the axis of a dish that does not move."""
+    mid_mjd: float
+    noise_jy: float
+    """Noise of `image`, Jy/beam."""
+    has_pbcor: bool = True
+    """Whether its beam-corrected image exists."""
+
+    def load(self) -> "Tile":
+        """Return itself."""
+        return self
+
+
+@dataclass(frozen=True)
+class TileFiles:
+    """A tile on disk; only one at a time is held in memory."""
+
+    group_id: str
+    image_path: Path
+    beam_path: Path
+    pbcor_path: Path
+
+    @property
+    def name(self) -> str:
+        """The image's path."""
+        return str(self.image_path)
+
+    def load(self) -> Tile:
+        """Read the image and its beam.
+
+        Raises
+        ------
+        BadInputError
+            If a file is missing or damaged, or carries no time.
+        MosaicError
+            If image and beam are not on the same grid.
+        """
+        image, beam = fits_image.load(self.image_path), fits_image.load(self.beam_path)
+        if image.data.shape != beam.data.shape or image.center != beam.center or image.cell_deg != beam.cell_deg:
+            raise MosaicError(f"{self.image_path} and {self.beam_path} are not on the same grid; image the tile again")
+        noise = image.noise_jy if np.isfinite(image.noise_jy) else robust_scatter(image.data)
+        return Tile(self.name, self.group_id, image, beam, _mid_mjd(image, self.name), noise, self.pbcor_path.exists())
+
+
+class TileSource(Protocol):
+    """A tile in memory or on disk."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def load(self) -> Tile:
+        """Return the tile with its pixels."""
+
+
+class TileMetrics(NamedTuple):
+    """What was measured on one tile; None where it could not be."""
+
+    name: str
+    group_id: str
+    mid_mjd: float
+    ra_deg: float
+    dec_deg: float
+    shape: tuple[int, int]
+    cell_arcsec: float
+    aberration: float
+    noise_jy: float
+    peak_jy: float
+    dynamic_range: float | None
+    beam: Beam | None
+    beam_peak: float
+    beam_min: float
+    finite_fraction: float
+    calibrated: bool
+    has_pbcor: bool
+
+
+class TileSetMetrics(NamedTuple):
+    """What was measured on the set; None with fewer than two tiles."""
+
+    n_tiles: int
+    median_noise_jy: float | None
+    max_gap_min: float | None
+    span_min: float | None
+    dec_spread_deg: float | None
+    cell_spread: float | None
+    tiles: tuple[TileMetrics, ...]
+
+
+class TileCheckResult(NamedTuple):
+    """Whether the tiles may be coadded, why not, and what was measured."""
+
+    ok: bool
+    issues: tuple[str, ...]
+    metrics: TileSetMetrics
+
+
+def measure_tile(tile: Tile) -> TileMetrics:
+    """Measure what the consistency checks look at."""
+    image = tile.image
+    finite = np.isfinite(image.data)
+    peak = float(np.max(image.data, where=finite, initial=-np.inf))
+    positive = np.isfinite(tile.noise_jy) and tile.noise_jy > 0.0 and np.isfinite(peak)
+    return TileMetrics(
+        name=tile.name,
+        group_id=tile.group_id,
+        mid_mjd=tile.mid_mjd,
+        ra_deg=image.center.ra_deg,
+        dec_deg=image.center.dec_deg,
+        shape=(image.data.shape[0], image.data.shape[1]),
+        cell_arcsec=image.cell_deg * 3600.0,
+        aberration=aberration_scale(*image.center, tile.mid_mjd),
+        noise_jy=tile.noise_jy,
+        peak_jy=peak,
+        dynamic_range=peak / tile.noise_jy if positive else None,
+        beam=image.beam,
+        beam_peak=float(np.nanmax(tile.beam.data)),
+        beam_min=float(np.nanmin(tile.beam.data)),
+        finite_fraction=float(np.mean(finite)),
+        calibrated=bool(str(image.header.get("CALTABLES", "")).strip()),
+        has_pbcor=tile.has_pbcor,
+    )
+
+
+def validate_tiles_consistency(
+    tiles: Sequence[TileSource], options: MosaicOptions, qa: QAOptions | None = None
+) -> TileCheckResult:
+    """Judge whether tiles may be coadded; reads them one at a time.
+
+    Parameters
+    ----------
+    tiles
+        In memory or on disk; the order does not matter.
+    options
+        Longest gap, change of declination and number of tiles.
+    qa
+        Smallest dynamic range and largest noise over the median.
+
+    Returns
+    -------
+    TileCheckResult
+        Unpacks as (ok, issues, metrics); each issue names its tile, the measured value and the limit.
+    """
+    qa = qa or QAOptions()
+    issues: list[str] = []
+    measured: list[TileMetrics] = []
+    for source in tiles:
+        try:
+            measured.append(measure_tile(source.load()))
+        except (BadInputError, MosaicError) as error:
+            issues.append(str(error))
+    measured.sort(key=lambda tile: (tile.mid_mjd, tile.name))
+    metrics = _set_metrics(measured)
+    if len(measured) < 2:
+        issues.append(f"{len(measured)} readable tiles; a mosaic needs two at least")
+    for tile in measured:
+        issues += _tile_issues(tile, qa)
+    issues += _set_issues(metrics, options, qa)
+    return TileCheckResult(not issues, tuple(issues), metrics)
+
+
+def _mid_mjd(image: SkyImage, name: str) -> float:
+    if not np.isfinite(image.start_mjd):
+        raise BadInputError(f"{name} carries no MJD-OBS; image the tile again")
+    end = image.end_mjd if np.isfinite(image.end_mjd) else image.start_mjd + TILE_SECONDS / 86400.0
+    return 0.5 * (image.start_mjd + end)
+
+
+def _set_metrics(tiles: Sequence[TileMetrics]) -> TileSetMetrics:
+    if len(tiles) < 2:
+        return TileSetMetrics(len(tiles), None, None, None, None, None, tuple(tiles))
+    minutes = np.array([tile.mid_mjd for tile in tiles]) * MINUTES_PER_DAY
+    decs = np.array([tile.dec_deg for tile in tiles])
+    return TileSetMetrics(
+        n_tiles=len(tiles),
+        median_noise_jy=float(np.median([tile.noise_jy for tile in tiles])),
+        max_gap_min=float(np.max(np.diff(minutes))),
+        span_min=float(np.ptp(minutes)) + TILE_SECONDS / 60.0,
+        dec_spread_deg=float(np.ptp(decs)),
+        cell_spread=_cell_spread(tiles),
+        tiles=tuple(tiles),
+    )
+
+
+def _cell_spread(tiles: Sequence[TileMetrics]) -> float:
+    """Return the relative spread of the pixel sizes.
+
+    Aberration changes the scale of the sky by up to 1e-4 and the images carry it in their pixel size: sizes that
+    agree before or after it is taken out agree.
+    """
+    cells = np.array([tile.cell_arcsec for tile in tiles])
+    bare = cells / np.array([tile.aberration for tile in tiles])
+    return float(min(np.ptp(cells) / cells.mean(), np.ptp(bare) / bare.mean()))
+
+
+def _tile_issues(tile: TileMetrics, qa: QAOptions) -> list[str]:
+    issues = []
+    if not tile.has_pbcor:
+        issues.append(f"{tile.name} has no beam-corrected image")
+    if not tile.calibrated:
+        issues.append(f"{tile.name} names no calibration tables (CALTABLES)")
+    if tile.dynamic_range is None:
+        issues.append(f"{tile.name} has no measurable noise or peak")
+    elif tile.dynamic_range < qa.min_dynamic_range:
+        issues.append(f"{tile.name} has a dynamic range of {tile.dynamic_range:.2f}, below {qa.min_dynamic_range:g}")
+    if not PEAK_RESPONSE[0] <= tile.beam_peak <= PEAK_RESPONSE[1]:
+        issues.append(
+            f"{tile.name} has a primary beam that peaks at {tile.beam_peak:.3f}, "
+            f"outside {PEAK_RESPONSE[0]:g} to {PEAK_RESPONSE[1]:g}"
+        )
+    if tile.beam is None:
+        issues.append(f"{tile.name} has no restoring beam (BMAJ, BMIN, BPA)")
+    return issues
+
+
+def _set_issues(metrics: TileSetMetrics, options: MosaicOptions, qa: QAOptions) -> list[str]:
+    """Judge the tiles against each other."""
+    if metrics.median_noise_jy is None or metrics.cell_spread is None:
+        return []
+    issues = _noise_and_beam_issues(metrics, qa)
+    if metrics.cell_spread > CELL_TOLERANCE:
+        sizes = sorted({f"{tile.cell_arcsec:.6f}" for tile in metrics.tiles})
+        issues.append(f"pixel sizes differ: {', '.join(sizes)} arcsec")
+    for before, after in zip(metrics.tiles[:-1], metrics.tiles[1:], strict=True):
+        gap = (after.mid_mjd - before.mid_mjd) * MINUTES_PER_DAY
+        if after.group_id == before.group_id:
+            issues.append(f"{before.name} and {after.name} are the same group {after.group_id}: coadd each once")
+        if gap > options.max_gap_min:
+            issues.append(
+                f"{gap:.2f} minutes lie between {before.name} and {after.name}; at most {options.max_gap_min:g} may"
+            )
+    longest = options.tiles * options.max_gap_min
+    if metrics.span_min is not None and metrics.span_min > longest:
+        issues.append(f"the tiles span {metrics.span_min:.1f} minutes; at most {longest:g} are allowed")
+    if metrics.dec_spread_deg is not None and metrics.dec_spread_deg > options.max_dec_step_deg:
+        issues.append(
+            f"declinations spread by {metrics.dec_spread_deg:.3f} degrees; at most {options.max_dec_step_deg:g} may be"
+        )
+    return issues
+
+
+def _noise_and_beam_issues(metrics: TileSetMetrics, qa: QAOptions) -> list[str]:
+    issues = []
+    median_noise = metrics.median_noise_jy or float("nan")
+    beams = [tile.beam for tile in metrics.tiles if tile.beam is not None]
+    for tile in metrics.tiles:
+        if tile.noise_jy > qa.max_noise_over_median * median_noise:
+            issues.append(
+                f"{tile.name} has {tile.noise_jy / median_noise:.1f} times the median noise "
+                f"({1e3 * tile.noise_jy:.2f} mJy/beam); at most {qa.max_noise_over_median:g} times is allowed"
+            )
+        if tile.beam is None:
+            continue
+        for axis in ("major", "minor"):
+            size = getattr(tile.beam, f"{axis}_arcsec")
+            median = float(np.median([getattr(beam, f"{axis}_arcsec") for beam in beams]))
+            if abs(size / median - 1.0) > BEAM_TOLERANCE:
+                issues.append(
+                    f'{tile.name} has a beam with a {axis} axis of {size:.1f}", the median is {median:.1f}"; '
+                    f"at most {BEAM_TOLERANCE:.0%} apart is allowed"
+                )
+    return issues

@@ -1,0 +1,255 @@
+"""The life of a mosaic: coadd, register, check, measure, publish; and what its fluxes change.
+
+The order is the specification's: the mosaic row and its registry entry come first, then validation and QA with
+their measured values, then photometry, then the final word, then publication.
+"""
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import update
+from sqlalchemy.dialects.sqlite import insert
+
+from dsa110_contimg import naming
+from dsa110_contimg.database.data_registration import (
+    finalize_data,
+    recover_publishing,
+    register_mosaic_in_data_registry,
+    set_photometry_status,
+    update_qa_status,
+)
+from dsa110_contimg.database.models import Image, MSIndex, QAArtifact
+from dsa110_contimg.database.mosaic_repository import MosaicRepository
+from dsa110_contimg.database.registry_rows import ensure_data_registry_db, get_data
+from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, QARepository
+from dsa110_contimg.formats import fits_image, previews
+from dsa110_contimg.mosaic.build import MosaicResult, build
+from dsa110_contimg.mosaic.tiles import TileFiles, validate_tiles_consistency
+from dsa110_contimg.photometry import forced
+from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.reference_sources import footprint, reference_sources
+from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
+from dsa110_contimg.pipeline.variability import update_variability
+from dsa110_contimg.qa import checks as qa_checks
+from dsa110_contimg.qa.plots import quality_page
+from dsa110_contimg.visibilities import SkyImage, SkyModel
+
+logger = logging.getLogger(__name__)
+SIDEREAL_DEG_PER_DAY = 360.98564736629
+NAMED_SOURCES = 10
+FIFTH = 4
+
+
+def mosaic(context: Context, group_id: str) -> None:
+    """Coadd the imaged tiles of a group."""
+    members = [tile for tile in context.members(group_id) if tile.imagename]
+    files = [_tile_files(context, tile) for tile in members]
+    consistency = validate_tiles_consistency(files, context.options.mosaic, context.options.qa)
+    name = naming.mosaic_id(naming.first_group_id(group_id))
+    result = build(files, context.options.mosaic, name)
+    paths = _save(context, name, result)
+    columns = image_columns(result.image)
+    reference = _calibration_tile(members).path
+    with context.commit() as session:
+        MosaicRepository.store(
+            session,
+            path=str(paths["mosaic"]),
+            name=name,
+            reference_ms=reference,
+            created_at=time.time(),
+            group_id=group_id,
+            start_mjd=min(tile.start_mjd or np.inf for tile in members),
+            end_mjd=max(tile.end_mjd or -np.inf for tile in members),
+            n_images=len(members),
+            thumbnail_path=str(paths["preview"]),
+            noise_path=str(paths["noise"]),
+            weight_path=str(paths["weight"]),
+            status="completed",
+            validation_issues=json.dumps(list(consistency.issues)),
+            **_declinations(result.image),
+            **{key: columns[key] for key in ("integration_sec", "center_ra_deg", "center_dec_deg", "noise_jy")},
+            **{key: columns[key] for key in ("beam_major_arcsec", "beam_minor_arcsec", "beam_pa_deg")},
+        )
+        for kind, picture in (("noise", result.noise), ("weight", result.weight)):
+            ImageRepository.add(
+                session,
+                path=str(paths[kind]),
+                ms_path=reference,
+                type=kind,
+                created_at=time.time(),
+                **image_columns(picture),
+            )
+        MosaicRepository.update_group(
+            session,
+            group_id,
+            status="completed",
+            stage="mosaicked",
+            bpcal_solved=1,
+            cal_applied=1,
+            calibration_ms_path=reference,
+            mosaic_id=name,
+            mosaicked_at=time.time(),
+            mosaic_path=str(paths["mosaic"]),
+        )
+
+
+def register(context: Context, mosaic_id: str) -> None:
+    """Enter a mosaic into the data registry, in staging, with everything that tells how it was made."""
+    row = context.mosaic(mosaic_id)
+    members = context.members(row.group_id or "")
+    metadata = {
+        "group_id": row.group_id,
+        "n_images": row.n_images,
+        "time_range": {"start_mjd": row.start_mjd, "end_mjd": row.end_mjd},
+        "calibrator_name": ",".join(sorted({t.calibrator for t in members if t.calibrator})) or "catalogue",
+        "image_paths": [tile.imagename for tile in members if tile.imagename],
+        "ms_paths": [tile.path for tile in members],
+        "validation_issues": json.loads(row.validation_issues or "[]"),
+        "companions": [path for path in (row.noise_path, row.weight_path, row.thumbnail_path) if path],
+    }
+    with registry(context) as connection:
+        register_mosaic_in_data_registry(connection, mosaic_id, row.path, metadata)
+    with context.commit():
+        logger.info("registered %s", mosaic_id)
+
+
+def check(context: Context, mosaic_id: str) -> None:
+    """Validate a mosaic and judge its quality; every verdict is stored with what was measured."""
+    row = context.mosaic(mosaic_id)
+    picture, noise = fits_image.load(Path(row.path)), fits_image.load(Path(row.noise_path or ""))
+    sources = _catalog_in(context, picture)
+    measurements = forced.measure(picture, sources, context.options.photometry, noise=noise)
+    references = reference_sources(picture, sources, measurements)
+    checks = qa_checks.mosaic_checks(picture, noise, references, context.options.qa)
+    plot = naming.mosaic_path(context.stage_dir, mosaic_id, "qa")
+    quality_page(plot, references, checks, beam=picture.beam, title=mosaic_id)
+    issues = json.loads(row.validation_issues or "[]")
+    with registry(context) as connection:
+        update_qa_status(
+            connection,
+            mosaic_id,
+            qa_status=qa_checks.verdict_of(checks).value,
+            validation_status="invalid" if issues else "validated",
+        )
+    artifact = {"name": plot.name, "path": str(plot), "type": "plot", "category": "imaging"}
+    with context.commit() as session:
+        QARepository.store(session, check_rows(mosaic_id, checks))
+        session.execute(
+            insert(QAArtifact)
+            .values(group_id=row.group_id, created_at=time.time(), **artifact)
+            .on_conflict_do_nothing()
+        )
+
+
+def photometry(context: Context, mosaic_id: str) -> None:
+    """Measure the known sources on a mosaic."""
+    row = context.mosaic(mosaic_id)
+    with registry(context) as connection:
+        if get_data(connection, mosaic_id).photometry_status != "completed":
+            set_photometry_status(connection, mosaic_id, "running", context.job_id)
+    picture, noise = fits_image.load(Path(row.path)), fits_image.load(Path(row.noise_path or ""))
+    measurements = forced.measure(picture, _catalog_in(context, picture), context.options.photometry, noise=noise)
+    middle = 0.5 * (row.start_mjd + row.end_mjd)
+
+    def transit(source: forced.Measurement) -> float:
+        east = (source.ra_deg - picture.center.ra_deg + 180.0) % 360.0 - 180.0
+        return middle + east / SIDEREAL_DEG_PER_DAY
+
+    rows, missing = photometry_rows(row.path, measurements, transit)
+    with context.commit() as session:
+        PhotometryRepository.store(session, rows)
+        PhotometryRepository.store_missing(session, row.path, missing)
+        stored = MosaicRepository.get_by_name(session, mosaic_id)
+        if stored is not None:
+            stored.n_sources = sum(row["upper_limit_jyb"] is None for row in rows)
+
+
+def publish(context: Context, mosaic_id: str) -> None:
+    """Say the final word on a mosaic; it is published if nothing blocks it, and its rows follow the file."""
+    with registry(context) as connection:
+        recover_publishing(connection)
+        set_photometry_status(connection, mosaic_id, "completed")
+        product = get_data(connection, mosaic_id)
+        finalize_data(connection, mosaic_id, product.qa_status, product.validation_status)
+        product = get_data(connection, mosaic_id)
+    with context.commit() as session:
+        if product.status == "published" and product.published_path:
+            MosaicRepository.relocate(session, str(product.stage_path), str(product.published_path))
+            for old in json.loads(product.metadata_json or "{}").get("companions", []):
+                new = str(Path(product.published_path).parent / Path(old).name)
+                session.execute(update(Image).where(Image.path == old).values(path=new))
+
+
+def variability(context: Context, mosaic_id: str) -> None:
+    """Let light curves, statistics and candidates follow the new measurements."""
+    with context.commit() as session:
+        flagged = update_variability(session, context.options.photometry)
+        logger.info("after %s: %d sources with statistics, %d candidates", mosaic_id, *flagged)
+
+
+@contextmanager
+def registry(context: Context) -> Iterator[sqlite3.Connection]:
+    """Open the data registry."""
+    connection = ensure_data_registry_db(context.settings.database("data_registry"))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _tile_files(context: Context, tile: MSIndex) -> TileFiles:
+    kinds = {kind: naming.image_path(context.stage_dir, Path(tile.path), kind) for kind in ("image", "beam", "pbcor")}
+    return TileFiles(tile.group_id or "", kinds["image"], kinds["beam"], kinds["pbcor"])
+
+
+def _calibration_tile(members: Sequence[MSIndex]) -> MSIndex:
+    """Return the tile with the calibrator's transit, else the fifth, else the middle one."""
+    with_transit = [tile for tile in members if tile.calibrator]
+    if with_transit:
+        return with_transit[0]
+    return members[FIFTH] if len(members) > FIFTH else members[len(members) // 2]
+
+
+def _save(context: Context, name: str, result: MosaicResult) -> dict[str, Path]:
+    paths = {
+        kind: naming.mosaic_path(context.stage_dir, name, kind) for kind in ("mosaic", "noise", "weight", "preview")
+    }
+    fits_image.save(result.noise, paths["noise"])
+    fits_image.save(result.weight, paths["weight"])
+    brightest = _catalog_in(context, result.image)
+    brightest = brightest.select(np.argsort(-brightest.flux_jy, kind="stable")[:NAMED_SOURCES])
+    labels = [
+        previews.NamedSource(source, float(ra), float(dec), float(flux))
+        for source, ra, dec, flux in zip(
+            brightest.names, brightest.ra_deg, brightest.dec_deg, brightest.flux_jy, strict=True
+        )
+    ]
+    previews.preview(result.image, paths["preview"], sources=labels, title=name)
+    fits_image.save(result.image, paths["mosaic"])
+    return paths
+
+
+def _catalog_in(context: Context, picture: SkyImage) -> SkyModel:
+    """Return the catalogue sources that lie on pixels with a value."""
+    catalog = context.catalog(
+        picture.center,
+        picture.cell_deg * 0.5 * float(np.hypot(*picture.data.shape)),
+        context.options.photometry.min_flux_jy,
+    )
+    return catalog.select(footprint(picture, catalog))
+
+
+def _declinations(picture: SkyImage) -> dict[str, float]:
+    """Return the lowest and highest declination with a value, along the middle of the mosaic."""
+    good = np.flatnonzero(np.isfinite(picture.data).any(axis=1))
+    offset = (good[[0, -1]] - picture.center_pixel[1]) * picture.cell_deg
+    return {
+        "dec_min_deg": float(picture.center.dec_deg + offset[0]),
+        "dec_max_deg": float(picture.center.dec_deg + offset[1]),
+    }

@@ -1,0 +1,92 @@
+"""What is there, what waits, what failed and why: the same answer for a person, a program and a test."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+
+from dsa110_contimg.config import Settings
+from dsa110_contimg.database import get_session
+from dsa110_contimg.database.data_registration import publish_blockers
+from dsa110_contimg.database.models import ESECandidate, IngestQueue, Job, MosaicGroup, MSIndex, QACheck, Quarantine
+from dsa110_contimg.database.registry_rows import ensure_data_registry_db, find_rows
+from dsa110_contimg.errors import PipelineError
+from dsa110_contimg.options import CalibrationOptions
+from dsa110_contimg.pipeline.jobs import awaiting_transit
+from dsa110_contimg.pipeline.state import load_state
+
+
+@dataclass
+class Overview:
+    """The state of one installation, or of one thing in it."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Table by table, rows by state."""
+    waiting: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    quarantined: dict[str, str] = field(default_factory=dict)
+    not_published: dict[str, str] = field(default_factory=dict)
+    """Products and what blocks them."""
+    details: list[str] = field(default_factory=list)
+    """Lines about the subject that was asked for."""
+
+
+def overview(settings: Settings, subject: str | None = None) -> Overview:
+    """Return the state of everything, or of what carries the subject's name.
+
+    Raises
+    ------
+    PipelineError
+        If nothing carries that name.
+    """
+    view = Overview()
+    with get_session("ingest", read_only=True) as session:
+        view.counts["groups"] = dict(
+            session.execute(select(IngestQueue.state, func.count()).group_by(IngestQueue.state)).tuples().all()
+        )
+        for group in session.scalars(select(IngestQueue).where(IngestQueue.state == "failed")):
+            view.failed[group.group_id] = group.error_message or "no reason recorded"
+        for refused in session.scalars(select(Quarantine).order_by(Quarantine.path)):
+            view.quarantined[refused.path] = refused.reason
+    with get_session("products", read_only=True) as session:
+        stages = session.execute(select(MSIndex.stage, func.count()).group_by(MSIndex.stage)).tuples().all()
+        view.counts["tiles"] = {stage or "unknown": count for stage, count in stages}
+        groups = session.execute(select(MosaicGroup.status, func.count()).group_by(MosaicGroup.status)).tuples().all()
+        view.counts["mosaic groups"] = dict(groups)
+        candidates = select(ESECandidate.status, func.count()).group_by(ESECandidate.status)
+        view.counts["candidates"] = {s or "unknown": n for s, n in session.execute(candidates).tuples().all()}
+        for job in session.scalars(select(Job).where(Job.state == "failed").order_by(Job.job_id)):
+            view.failed[job.job_id] = job.error or "no reason recorded"
+        if subject is not None:
+            view.details += _details(session.scalars(select(Job).where(Job.subject == subject)).all(), subject)
+            for check in session.scalars(select(QACheck).where(QACheck.subject == subject).order_by(QACheck.name)):
+                view.details.append(f"  check {check.name}: {check.verdict} ({check.reason})")
+    for tile in awaiting_transit(load_state(end_of_data=False), CalibrationOptions()):
+        view.waiting[tile.group_id] = "awaiting_transit: no bandpass is valid for it yet"
+    _add_products(settings, view, subject)
+    if subject is not None and not view.details:
+        raise PipelineError(f"nothing is called {subject}: `contimg status` lists what there is")
+    return view
+
+
+def _details(jobs: object, subject: str) -> list[str]:
+    lines = []
+    for job in jobs:  # type: ignore[attr-defined]
+        note = f": {job.error}" if job.error else ""
+        lines.append(f"  {job.stage}: {job.state}, attempt {job.attempt}{note}")
+    return [f"\n{subject}", *lines] if lines else []
+
+
+def _add_products(settings: Settings, view: Overview, subject: str | None) -> None:
+    connection = ensure_data_registry_db(settings.database("data_registry"))
+    try:
+        rows = find_rows(connection, "1 = 1")
+    finally:
+        connection.close()
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.status] = counts.get(row.status, 0) + 1
+        if row.status != "published":
+            view.not_published[row.data_id] = "; ".join(publish_blockers(row)) or row.publish_error or row.status
+        if row.data_id == subject:
+            view.details.append(f"  {row.status}: {row.published_path or row.stage_path}")
+    view.counts["products"] = counts

@@ -1,0 +1,295 @@
+r"""Checks of an image: measure, then judge.
+
+A check is one measured number, the limits it is held against, and its verdict. Ratios whose right value is one
+(fluxes, noise) are judged by their distance from one. Nothing passes that was not measured: an unmeasured check
+with limits counts as a warning. Quantities:
+
+    dynamic range   peak / σ, σ the scatter of the bulk of the pixels
+    flux ratio      median of measured over reference flux of isolated compact sources, all that the reference says
+                    must be bright here (10 σ): choosing by the measured flux would hide a scale that is too low
+    completeness    fraction of the sources expected at 7 σ and more that are found at 5 σ and more
+    astrometry      median distance between measured and reference positions, in beams; sees shifts and scatter
+    noise map       scatter of image / noise map, which is one when the map is the noise
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsa110_contimg.kernels.coadd import robust_center_scatter, robust_scatter
+from dsa110_contimg.options import QAOptions
+from dsa110_contimg.telescope import SEFD_JY
+from dsa110_contimg.visibilities import SkyImage
+
+RATIO_SNR = 10.0
+EXPECTED_SNR = 7.0
+DETECTION_SNR = 5.0
+MIN_EXPECTED = 5
+MIN_PIXELS = 100
+
+
+class Verdict(StrEnum):
+    """What a check, or all of them, concludes."""
+
+    PASSED = "passed"
+    """Measured and within its limits."""
+    WARNING = "warning"
+    """Usable, but a person should look before it is published."""
+    FAILED = "failed"
+    """Not usable."""
+    UNMEASURED = "unmeasured"
+    """There was nothing to measure it on; the reason says why."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measurement and its verdict."""
+
+    name: str
+    value: float | None
+    """The measured value; None only when unmeasured or when nothing was found where something had to be."""
+    warning: float | None
+    """Limit of a warning; None where there is none."""
+    failure: float | None
+    """Limit of a failure; None where there is none."""
+    verdict: Verdict
+    reason: str
+    """One sentence with the value and what it was measured on."""
+
+
+@dataclass(frozen=True)
+class ReferenceSources:
+    """What photometry found at the positions of a reference catalogue; all arrays have shape (n,)."""
+
+    name: Sequence[str]
+    flux_jy: NDArray[np.float64]
+    """Measured at the reference position, detected or not."""
+    flux_err_jy: NDArray[np.float64]
+    reference_jy: NDArray[np.float64]
+    """Catalogue flux at the image's frequency."""
+    local_noise_jy: NDArray[np.float64]
+    offset_east_arcsec: NDArray[np.float64]
+    """Measured minus reference position; NaN where no position could be measured."""
+    offset_north_arcsec: NDArray[np.float64]
+    isolated: NDArray[np.bool_]
+    """Compact, with no neighbor that counts: fit for fluxes and positions."""
+
+
+def verdict_of(checks: Sequence[Check]) -> Verdict:
+    """Return the verdict of all checks: the worst; unmeasured limits, or no checks at all, are a warning."""
+    if any(check.verdict is Verdict.FAILED for check in checks):
+        return Verdict.FAILED
+    open_limit = any(
+        check.verdict is Verdict.UNMEASURED and (check.warning is not None or check.failure is not None)
+        for check in checks
+    )
+    if open_limit or not checks or any(check.verdict is Verdict.WARNING for check in checks):
+        return Verdict.WARNING
+    return Verdict.PASSED
+
+
+def thermal_noise_jy(n_antennas: int, bandwidth_hz: float, exposure_s: float, n_pol: int = 2) -> float:
+    """Return the noise (Jy/beam) of a naturally weighted image: SEFD / √(n_pol N (N−1) B t)."""
+    return float(SEFD_JY / np.sqrt(n_pol * n_antennas * (n_antennas - 1) * bandwidth_hz * exposure_s))
+
+
+def image_checks(
+    image: SkyImage, options: QAOptions, thermal_jy: float | None = None, noise: SkyImage | None = None
+) -> list[Check]:
+    """Check one image by itself.
+
+    Parameters
+    ----------
+    image
+        Restored, with even noise or beam-corrected; NaN outside its field.
+    options
+        Limits.
+    thermal_jy
+        The noise to expect (`thermal_noise_jy`); None leaves that comparison out.
+    noise
+        Noise map, where the noise is uneven: negative pixels are counted in its units.
+    """
+    finite = np.isfinite(image.data)
+    fraction = float(finite.mean())
+    checks = [
+        _at_least(
+            "finite_fraction", fraction, None, options.min_finite_fraction, f"{fraction:.0%} of the pixels have a value"
+        )
+    ]
+    center, sigma = robust_center_scatter(image.data)
+    if finite.sum() < MIN_PIXELS or not sigma > 0.0:
+        reason = f"{int(finite.sum())} finite pixels with a scatter of {sigma:g} Jy/beam: no noise can be measured"
+        limits = {"dynamic_range": options.min_dynamic_range, "peak_snr": options.min_peak_snr}
+        return [*checks, *(_unmeasured(name, None, limit, reason) for name, limit in limits.items())]
+    peak = float(np.max(image.data, where=finite, initial=-np.inf))
+    local = _noise_around_peak(image, sigma)
+    depth = sigma if noise is None else noise.data[finite]
+    negative = float(np.mean(image.data[finite] < center - 3.0 * depth))
+    checks += [
+        _at_least(
+            "dynamic_range",
+            peak / sigma,
+            None,
+            options.min_dynamic_range,
+            f"the peak, {1e3 * peak:.4g} mJy/beam, is {peak / sigma:.1f} times the noise, {1e3 * sigma:.3g} mJy/beam",
+        ),
+        _at_least(
+            "peak_snr",
+            peak / local,
+            None,
+            options.min_peak_snr,
+            f"the peak is {peak / local:.1f} times the noise near it",
+        ),
+        _at_most(
+            "negative_fraction",
+            negative,
+            options.max_negative_fraction,
+            None,
+            f"{negative:.2%} of the pixels lie below -3 sigma",
+        ),
+    ]
+    if thermal_jy is not None:
+        ratio = sigma / thermal_jy
+        reason = f"the noise of {1e3 * sigma:.3g} mJy/beam is {ratio:.2f} times the thermal noise"
+        checks.append(Check("noise_over_thermal", ratio, None, None, Verdict.PASSED, reason))
+    return checks
+
+
+def mosaic_checks(
+    mosaic: SkyImage, noise: SkyImage, sources: ReferenceSources | None, options: QAOptions
+) -> list[Check]:
+    """Check a mosaic by itself, against its noise map, and against a reference catalogue.
+
+    Parameters
+    ----------
+    mosaic, noise
+        On one grid, Jy/beam.
+    sources
+        Measurements at the positions of reference sources inside the mosaic; None when there is no catalogue.
+    options
+        Limits.
+    """
+    checks = [check for check in image_checks(mosaic, options, noise=noise) if check.name != "finite_fraction"]
+    checks.append(noise_map_check(mosaic, noise, options))
+    if sources is None:
+        reason = "no reference catalogue covers the mosaic"
+        return [
+            *checks,
+            _unmeasured("flux_ratio", options.flux_ratio_warning, options.flux_ratio_failure, reason),
+            _unmeasured("completeness", options.completeness_warning, options.completeness_failure, reason),
+            _unmeasured("astrometry", options.astrometry_warning_beam, options.astrometry_failure_beam, reason),
+        ]
+    beam = mosaic.beam
+    width = float(np.sqrt(beam.major_arcsec * beam.minor_arcsec)) if beam is not None else float("nan")
+    return [
+        *checks,
+        flux_ratio_check(sources, options),
+        completeness_check(sources, options),
+        astrometry_check(sources, width, options),
+    ]
+
+
+def noise_map_check(image: SkyImage, noise: SkyImage, options: QAOptions) -> Check:
+    """Compare the scatter of image / noise with one."""
+    scatter = robust_scatter(image.data / noise.data)
+    limits = options.noise_map_warning, options.noise_map_failure
+    if not np.isfinite(scatter):
+        return _unmeasured("noise_map", *limits, "image and noise map have no pixel in common")
+    return _near_one("noise_map", scatter, *limits, "is the scatter of the image in units of its noise map")
+
+
+def flux_ratio_check(sources: ReferenceSources, options: QAOptions) -> Check:
+    """Compare measured fluxes with the catalogue's."""
+    use = _bright(sources)
+    limits = options.flux_ratio_warning, options.flux_ratio_failure
+    number = int(use.sum())
+    if number < options.min_reference_sources:
+        needed = options.min_reference_sources
+        reason = f"{number} isolated reference sources above {RATIO_SNR:g} sigma; {needed} are needed"
+        return _unmeasured("flux_ratio", *limits, reason)
+    ratio = float(np.median(sources.flux_jy[use] / sources.reference_jy[use]))
+    return _near_one("flux_ratio", ratio, *limits, f"is the median flux ratio of {number} isolated sources")
+
+
+def completeness_check(sources: ReferenceSources, options: QAOptions) -> Check:
+    """Count the expected sources that were found."""
+    expected = sources.reference_jy >= EXPECTED_SNR * sources.local_noise_jy
+    limits = options.completeness_warning, options.completeness_failure
+    number = int(expected.sum())
+    if number < MIN_EXPECTED:
+        reason = f"{number} sources are expected above {EXPECTED_SNR:g} sigma; {MIN_EXPECTED} are needed"
+        return _unmeasured("completeness", *limits, reason)
+    found = sources.flux_jy[expected] >= DETECTION_SNR * sources.local_noise_jy[expected]
+    fraction = float(np.mean(found))
+    what = f"{int(found.sum())} of {number} sources expected above {EXPECTED_SNR:g} sigma were found"
+    return _at_least("completeness", fraction, *limits, what)
+
+
+def astrometry_check(sources: ReferenceSources, beam_arcsec: float, options: QAOptions) -> Check:
+    """Compare measured positions with the catalogue's, in beams (geometric mean of the axes)."""
+    use = _bright(sources)
+    limits = options.astrometry_warning_beam, options.astrometry_failure_beam
+    number = int(use.sum())
+    if number < options.min_reference_sources or not beam_arcsec > 0.0:
+        reason = f"{number} isolated reference sources above {RATIO_SNR:g} sigma and a beam of {beam_arcsec:g} arcsec"
+        return _unmeasured("astrometry", *limits, f"{reason}; {options.min_reference_sources} and a beam are needed")
+    east, north = sources.offset_east_arcsec[use], sources.offset_north_arcsec[use]
+    measured = np.isfinite(east) & np.isfinite(north)
+    if 2 * measured.sum() < number:
+        reason = f"only {int(measured.sum())} of {number} expected bright sources are near their positions"
+        return Check("astrometry", None, *limits, Verdict.FAILED, reason)
+    distance = float(np.median(np.hypot(east[measured], north[measured]))) / beam_arcsec
+    what = (
+        f"the median offset of {int(measured.sum())} sources is {distance:.3f} beams "
+        f'(median shift {np.median(east[measured]):+.2f}" east, {np.median(north[measured]):+.2f}" north)'
+    )
+    return _at_most("astrometry", distance, *limits, what)
+
+
+def _bright(sources: ReferenceSources) -> NDArray[np.bool_]:
+    """Return which sources must be clearly visible if the image is right."""
+    return sources.isolated & (sources.reference_jy >= RATIO_SNR * sources.local_noise_jy)
+
+
+def _noise_around_peak(image: SkyImage, default: float) -> float:
+    """Return the scatter in a box of 30 beams around the peak, without the 6 beams in its middle."""
+    y, x = np.unravel_index(np.nanargmax(image.data), image.data.shape)
+    beam_pixels = 5.0 if image.beam is None else image.beam.major_arcsec / (3600.0 * image.cell_deg)
+    outer, inner = int(15 * beam_pixels) + 1, int(3 * beam_pixels) + 1
+    low_y, low_x = max(int(y) - outer, 0), max(int(x) - outer, 0)
+    box = image.data[low_y : y + outer + 1, low_x : x + outer + 1].copy()
+    box[max(y - inner - low_y, 0) : y + inner + 1 - low_y, max(x - inner - low_x, 0) : x + inner + 1 - low_x] = np.nan
+    local = robust_scatter(box) if np.isfinite(box).sum() >= MIN_PIXELS else default
+    return local if local > 0.0 else default
+
+
+def _unmeasured(name: str, warning: float | None, failure: float | None, reason: str) -> Check:
+    return Check(name, None, warning, failure, Verdict.UNMEASURED, reason)
+
+
+def _near_one(name: str, value: float, warning: float, failure: float, what: str) -> Check:
+    verdict = _verdict(abs(value - 1.0) > warning, abs(value - 1.0) > failure)
+    limits = f"more than {warning:g} from one warns, {failure:g} fails"
+    return Check(name, value, warning, failure, verdict, f"{value:.3f} {what}; {limits}")
+
+
+def _at_least(name: str, value: float, warning: float | None, failure: float | None, what: str) -> Check:
+    verdict = _verdict(warning is not None and value < warning, failure is not None and value < failure)
+    return Check(name, value, warning, failure, verdict, f"{what}; {_limits('below', warning, failure)}")
+
+
+def _at_most(name: str, value: float, warning: float | None, failure: float | None, what: str) -> Check:
+    verdict = _verdict(warning is not None and value > warning, failure is not None and value > failure)
+    return Check(name, value, warning, failure, verdict, f"{what}; {_limits('above', warning, failure)}")
+
+
+def _verdict(warns: bool, fails: bool) -> Verdict:
+    return Verdict.FAILED if fails else Verdict.WARNING if warns else Verdict.PASSED
+
+
+def _limits(side: str, warning: float | None, failure: float | None) -> str:
+    parts = [f"{limit:g} {word}" for limit, word in ((warning, "warns"), (failure, "fails")) if limit is not None]
+    return f"{side} " + ", ".join(parts)

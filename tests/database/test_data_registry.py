@@ -1,0 +1,236 @@
+"""The data registry's Python examples of S0, in their order, and the rules behind them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dsa110_contimg.database import data_registration, data_registry
+from dsa110_contimg.database.data_registration import (
+    finalize_data,
+    publish_blockers,
+    publish_data_instance,
+    retry_failed,
+    set_photometry_status,
+    update_qa_status,
+)
+from dsa110_contimg.database.data_registry import (
+    ensure_data_registry_db,
+    get_data,
+    link_data,
+    list_data,
+    list_links,
+    list_tags,
+    register_data_instance,
+    tag_data,
+)
+from dsa110_contimg.errors import ConfigurationError, PublishError
+
+if TYPE_CHECKING:
+    from tests.database.conftest import Registry
+
+READY = """
+    SELECT data_id, stage_path FROM data_registry WHERE status='staging' AND auto_publish_enabled=1
+    AND qa_status='passed' AND validation_status='validated' AND finalization_status='finalized'
+    AND (photometry_status='completed' OR photometry_status IS NULL)
+"""
+
+
+def test_the_examples_in_order(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    stage_path = root / "stage" / "mosaics" / "mosaic_2025-11-18_12-00-00.fits"
+    stage_path.parent.mkdir(parents=True)
+    stage_path.write_bytes(b"SIMPLE")
+    conn = ensure_data_registry_db(Path("state/data_registry.sqlite3"))
+    register_data_instance(
+        conn,
+        data_type="mosaic",
+        data_id="mosaic_2025-11-18_12-00-00",
+        stage_path=str(stage_path),
+        auto_publish=True,
+    )
+    row = get_data(conn, "mosaic_2025-11-18_12-00-00")
+    assert (row.status, row.qa_status, row.validation_status, row.finalization_status) == (
+        "staging",
+        "pending",
+        "pending",
+        "pending",
+    )
+    update_qa_status(conn, data_id=row.data_id, qa_status="passed", validation_status="validated")
+    conn.execute(
+        "UPDATE data_registry SET photometry_status='running', photometry_job_id=? WHERE data_id=?", ("7", row.data_id)
+    )
+    finalize_data(conn, data_id=row.data_id, qa_status="passed", validation_status="validated")
+    assert get_data(conn, row.data_id).status == "staging", "photometry still runs"
+    conn.execute("UPDATE data_registry SET photometry_status='completed' WHERE data_id=?", (row.data_id,))
+    other = sqlite3.connect("state/data_registry.sqlite3")
+    other.row_factory = sqlite3.Row
+    assert [found["data_id"] for found in other.execute(READY).fetchall()] == [row.data_id]
+    other.close()
+    success = publish_data_instance(
+        conn, data_id=row.data_id, published_dir=str(root / "products" / "mosaics"), mode="move"
+    )
+    assert success is True
+    row = get_data(conn, row.data_id)
+    assert row.published_path == str(root / "products" / "mosaics" / stage_path.name)
+    assert Path(row.published_path).read_bytes() == b"SIMPLE"
+    assert not stage_path.exists()
+    conn.close()
+
+
+def test_finalizing_publishes_by_itself(registry: Registry) -> None:
+    registry.add()
+    assert finalize_data(registry.conn, "m1", "passed", "validated", roots=registry.roots)
+    assert get_data(registry.conn, "m1").status == "published"
+    assert finalize_data(registry.conn, "m1", "failed", "invalid", roots=registry.roots), "it stays as it is"
+    assert get_data(registry.conn, "m1").qa_status == "passed"
+    with pytest.raises(PublishError, match="its QA can no longer change"):
+        update_qa_status(registry.conn, "m1", "failed")
+    update_qa_status(registry.conn, "m1", "passed", "validated")
+
+
+@pytest.mark.parametrize(
+    ("qa", "validation", "finalization", "status"),
+    [
+        ("warning", "validated", "finalized", "staging"),
+        ("failed", "validated", "rejected", "staging"),
+        ("passed", "invalid", "rejected", "staging"),
+        ("running", "validated", "pending", "staging"),
+        (None, None, "pending", "staging"),
+    ],
+)
+def test_what_is_not_published(
+    registry: Registry, qa: str | None, validation: str | None, finalization: str, status: str
+) -> None:
+    source = registry.add()
+    assert not finalize_data(registry.conn, "m1", qa, validation, roots=registry.roots)
+    row = get_data(registry.conn, "m1")
+    assert (row.finalization_status, row.status) == (finalization, status)
+    assert source.exists()
+
+
+def test_without_auto_publish_a_person_publishes(registry: Registry) -> None:
+    source = registry.add()
+    registry.conn.execute("UPDATE data_registry SET auto_publish_enabled = 0")
+    assert not finalize_data(registry.conn, "m1", "passed", "validated", roots=registry.roots)
+    assert get_data(registry.conn, "m1").status == "validated"
+    assert source.exists()
+    assert publish_data_instance(registry.conn, "m1", roots=registry.roots)
+
+
+def test_blockers_agree_with_the_printed_query(registry: Registry) -> None:
+    registry.add()
+    values = itertools.product(
+        ("staging", "failed"),
+        ("passed", "warning", None),
+        ("validated", None),
+        ("finalized", "pending"),
+        (1, 0),
+        (None, "completed", "running", "failed"),
+    )
+    allowed = 0
+    for combination in values:
+        registry.conn.execute(
+            "UPDATE data_registry SET status=?, qa_status=?, validation_status=?, finalization_status=?,"
+            " auto_publish_enabled=?, photometry_status=?",
+            combination,
+        )
+        selected = registry.conn.execute(READY).fetchall()
+        assert (publish_blockers(get_data(registry.conn, "m1")) == []) == bool(selected), combination
+        allowed += bool(selected)
+    assert allowed == 2
+    assert len(publish_blockers(get_data(registry.conn, "m1"))) == 6
+
+
+def test_registering_again(registry: Registry) -> None:
+    path = registry.add()
+    finalize_data(registry.conn, "m1", "passed", "validated", roots=registry.roots)
+    before = get_data(registry.conn, "m1")
+    assert register_data_instance(registry.conn, "mosaic", "m1", path) == "m1"
+    assert get_data(registry.conn, "m1") == before, "a published product is not reset"
+    with pytest.raises(PublishError, match="registered already"):
+        register_data_instance(registry.conn, "mosaic", "m1", registry.roots.stage / "other.fits")
+    with pytest.raises(PublishError, match="registered already"):
+        register_data_instance(registry.conn, "image", "m1", path)
+    for data_id in ("a/b", "..", "", "a\nb", "../x", "a..b"):
+        with pytest.raises(PublishError, match="cannot be a product id"):
+            register_data_instance(registry.conn, "mosaic", data_id, path)
+    with pytest.raises(PublishError, match="no data type"):
+        register_data_instance(registry.conn, "film", "m2", path)
+    assert [row.data_id for row in list_data(registry.conn, status="published")] == ["m1"]
+    assert list_data(registry.conn, data_type="image") == []
+
+
+def test_statuses_are_checked(registry: Registry) -> None:
+    registry.add()
+    with pytest.raises(PublishError, match="'fine' is no QA status"):
+        update_qa_status(registry.conn, "m1", "fine")
+    with pytest.raises(PublishError, match="'fine' is no validation status"):
+        update_qa_status(registry.conn, "m1", "passed", "fine")
+    with pytest.raises(PublishError, match="'fine' is no photometry status"):
+        set_photometry_status(registry.conn, "m1", "fine")
+    with pytest.raises(PublishError, match="no product 'm9'"):
+        update_qa_status(registry.conn, "m9", "passed")
+    with pytest.raises(PublishError, match="no way to publish"):
+        publish_data_instance(registry.conn, "m1", mode="auto", roots=registry.roots)
+    registry.conn.execute("UPDATE data_registry SET status = 'retracted'")
+    with pytest.raises(PublishError, match="was retracted"):
+        publish_data_instance(registry.conn, "m1", roots=registry.roots)
+
+
+def test_retries_stop_after_three(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    source = registry.add()
+    content = source.read_bytes()
+    source.unlink()
+    with caplog.at_level(logging.CRITICAL):
+        assert not finalize_data(registry.conn, "m1", "passed", "validated", roots=registry.roots)
+        assert retry_failed(registry.conn, roots=registry.roots) == {"m1": False}
+        assert retry_failed(registry.conn, roots=registry.roots) == {"m1": False}
+    assert get_data(registry.conn, "m1").publish_attempts == 3
+    assert retry_failed(registry.conn, roots=registry.roots) == {}
+    source.write_bytes(content)
+    assert publish_data_instance(registry.conn, "m1", roots=registry.roots), "a person may go on"
+    assert get_data(registry.conn, "m1").publish_error is None
+
+
+def test_links_and_tags(registry: Registry) -> None:
+    for name in ("m1", "m2"):
+        registry.add(name)
+    for _ in range(2):
+        link_data(registry.conn, "m1", "m2", "supersedes")
+        tag_data(registry.conn, "m1", "demo")
+    assert list_links(registry.conn, "m2") == [("m1", "m2", "supersedes")]
+    assert list_tags(registry.conn, "m1") == ["demo"]
+    with pytest.raises(PublishError, match="no product"):
+        tag_data(registry.conn, "m9", "demo")
+
+
+def test_both_modules_export_both_groups() -> None:
+    shared = {
+        "ensure_data_registry_db",
+        "register_data_instance",
+        "update_qa_status",
+        "finalize_data",
+        "publish_data_instance",
+        "register_data",
+        "trigger_auto_publish",
+        "publish_data_manual",
+        "register_pipeline_data",
+        "register_mosaic_in_data_registry",
+        "finalize_mosaic",
+    }
+    for module in (data_registry, data_registration):
+        assert shared <= set(module.__all__)
+        assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "registry.sqlite3"
+    path.write_bytes(b"nothing that SQLite knows" * 100)
+    with pytest.raises(ConfigurationError, match="is not a SQLite database"):
+        ensure_data_registry_db(path)

@@ -1,0 +1,134 @@
+"""Fluxes and positions of injected sources in the finished image."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.imaging.measure import peak_near
+from tests.imaging.synthetic import Tile, add_noise, add_sources, empty_tile, sources
+
+from dsa110_contimg.errors import ImagingError
+from dsa110_contimg.imaging.image import image
+from dsa110_contimg.options import ImagingOptions
+from dsa110_contimg.visibilities import Visibilities
+
+OPTIONS = ImagingOptions(size=512, cell_arcsec=7.0, threads=1)
+OFFSETS = np.array([[0.2637, 0.1211], [-0.3593, 0.2071], [0.1313, -0.4117], [-0.1071, -0.2503]])
+FLUXES = np.array([0.9, 0.5, 0.7, 0.25])
+
+
+def without_pointings(vis: Visibilities) -> Visibilities:
+    return replace(vis, pointing_mjd=np.empty(0), pointing_icrs_deg=np.empty((0, 2)))
+
+
+@pytest.mark.parametrize("dec_deg", [16.1, 62.0])
+def test_clean_keeps_flux_and_place_of_off_center_sources(dec_deg: float) -> None:
+    vis = without_pointings(empty_tile(Tile(dec_deg=dec_deg)))
+    sky = sources(vis, OFFSETS, FLUXES)
+    add_sources(vis, sky, drifting=False)
+    add_noise(vis, 0.02, seed=11)
+    result = image(vis, OPTIONS)
+    assert result.summary.bright is None
+    for index, flux in enumerate(FLUXES):
+        peak = peak_near(result.image, sky, index)
+        assert peak.flux_jy == pytest.approx(flux, rel=0.01)
+        assert np.hypot(peak.dx, peak.dy) < 0.1
+
+
+@pytest.mark.parametrize("dec_deg", [16.1, 62.0])
+def test_a_drifting_tile_keeps_flux_and_place(dec_deg: float) -> None:
+    vis = empty_tile(Tile(dec_deg=dec_deg))
+    sky = sources(vis, OFFSETS, FLUXES)
+    add_sources(vis, sky)
+    add_noise(vis, 0.02, seed=11)
+    result = image(vis, OPTIONS, bright=sky)
+    assert result.pbcor is not None
+    for index, flux in enumerate(FLUXES):
+        peak = peak_near(result.pbcor, sky, index)
+        assert peak.flux_jy == pytest.approx(flux, rel=0.01)
+        assert np.hypot(peak.dx, peak.dy) < 0.1
+
+
+def test_a_mirrored_field_is_noticed() -> None:
+    vis = empty_tile(Tile())
+    sky = sources(vis, OFFSETS[:1], FLUXES[:1])
+    add_sources(vis, sky)
+    vis.vis = vis.vis.conj()
+    result = image(vis, OPTIONS)
+    assert result.pbcor is not None
+    found = result.summary.peak_position
+    assert abs(found.ra_deg - sky.ra_deg[0]) * np.cos(np.radians(found.dec_deg)) > 0.4
+
+
+@pytest.mark.parametrize("subtract", [True, False])
+def test_a_drifting_beam_gives_the_true_flux_at_the_center(subtract: bool) -> None:
+    vis = empty_tile(Tile(dec_deg=16.0, n_times=24, n_antennas=16))
+    sky = sources(vis, np.array([[0.0, 0.0]]), np.array([3.0]))
+    add_sources(vis, sky)
+    result = image(vis, replace(OPTIONS, subtract_bright=subtract), bright=sky)
+    assert result.pbcor is not None
+    assert peak_near(result.pbcor, sky, 0).flux_jy == pytest.approx(3.0, rel=0.01)
+    middle = np.full_like(vis.pointing_icrs_deg, 0.0) + np.array(vis.phase_center)
+    static = image(replace(vis, pointing_icrs_deg=middle), replace(OPTIONS, subtract_bright=False))
+    assert static.pbcor is not None
+    assert peak_near(static.pbcor, sky, 0).flux_jy < 2.9, "a static beam must miss the flux"
+
+
+def test_noise_is_what_the_visibilities_carry() -> None:
+    vis = without_pointings(empty_tile(Tile()))
+    add_noise(vis, 1.0, seed=5)
+    result = image(vis, replace(OPTIONS, weighting="natural", niter=0))
+    assert result.summary.iterations == 0
+    expected = 1.0 / np.sqrt(2.0 * result.summary.n_samples)
+    assert result.summary.noise_jy == pytest.approx(expected, rel=0.05)
+    assert result.pbcor is None
+    assert result.beam is None
+
+
+def test_one_thread_gives_the_same_bits() -> None:
+    vis = empty_tile(Tile())
+    sky = sources(vis, OFFSETS, FLUXES)
+    add_sources(vis, sky)
+    add_noise(vis, 0.3, seed=3)
+    first, second = (image(vis, OPTIONS, bright=sky) for _ in range(2))
+    for kind in ("dirty", "psf", "model", "residual", "image"):
+        np.testing.assert_array_equal(getattr(first, kind).data, getattr(second, kind).data)
+
+
+def test_products_say_what_they_are() -> None:
+    vis = empty_tile(Tile())
+    add_sources(vis, sources(vis, OFFSETS[:1], FLUXES[:1]))
+    vis.flags[:, 4:] = True
+    result = image(vis, replace(OPTIONS, pb_limit=0.9))
+    assert result.image.kind == "image"
+    assert result.model.unit == "Jy/pixel"
+    assert result.image.cell_deg == pytest.approx(7.0 / 3600.0)
+    assert result.image.freq_hz == pytest.approx(vis.freq_hz[:4].mean(), rel=1e-3)
+    assert result.image.exposure_s == pytest.approx(309.0)
+    assert result.image.header["WEIGHTING"] == "briggs"
+    assert result.image.header["NMAJOR"] == result.summary.major_cycles > 0
+    assert result.pbcor is not None
+    assert result.beam is not None
+    np.testing.assert_array_equal(np.isnan(result.pbcor.data), result.beam.data < 0.9)
+    assert result.psf.data[256, 256] == 1.0
+
+
+def test_nothing_to_image_is_said() -> None:
+    vis = empty_tile(Tile())
+    with pytest.raises(ImagingError, match="not known: choose natural, uniform or briggs"):
+        image(vis, replace(OPTIONS, weighting="robust"))
+    vis.flags[:] = True
+    with pytest.raises(ImagingError, match="flagged"):
+        image(vis, OPTIONS)
+
+
+def test_divergence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    vis = empty_tile(Tile())
+    add_sources(vis, sources(vis, OFFSETS, FLUXES))
+    monkeypatch.setattr("dsa110_contimg.imaging.deconvolve.clean_pixels", _three_times_too_much)
+    with pytest.raises(ImagingError, match="diverges"):
+        image(vis, OPTIONS)
+
+
+def _three_times_too_much(values: np.ndarray, *_rest: object) -> tuple[np.ndarray, int, float]:
+    return 3.0 * values.astype(float), 1, 0.0
