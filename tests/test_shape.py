@@ -14,13 +14,15 @@ PACKAGE = Path(dsa110_contimg.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "versions" not in path.relative_to(PACKAGE).parts)
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
 
-LONGER_FOR_A_REASON: dict[str, str] = {}
+LONGER_FOR_A_REASON: dict[str, str] = {
+    "kernels/source_fit.py:source_normal_equations": "one parallel loop of 35 lines under a docstring of shapes",
+}
 """'module.py' or 'module.py:function' → why it may be longer."""
 
 ROOTS = re.compile(r"/(data|stage|home|opt|usr|etc|var|tmp|mnt|work|dev|proc|scratch|root)(/|$)")
 KERNEL_FILES = re.compile(r"/(proc|dev)/")
 MAY_OPEN = {"database/session.py"}
-MAY_USE_SYSTEM_FILES = {"database/ownership.py"}
+MAY_USE_SYSTEM_FILES = {"database/ownership.py", "formats/scratch.py"}
 
 
 def name_of(path: Path) -> str:

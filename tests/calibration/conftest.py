@@ -93,7 +93,7 @@ def make_tile(sky: SkyModel, transit: float) -> MakeTile:
         seed: int = 1,
         model: SkyModel | None = None,
     ) -> Visibilities:
-        print(f"tile seed {seed}")  # noqa: T201 - pytest shows it with a failure
+        print(f"tile seed {seed}")
         rng = np.random.default_rng(seed)
         vis = blank_tile(n_ant, n_time, n_chan, rng, transit)
         noise = rng.normal(0.0, noise_jy, (*vis.vis.shape, 2)) if noise_jy else np.zeros((*vis.vis.shape, 2))

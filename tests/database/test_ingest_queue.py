@@ -90,7 +90,7 @@ def test_a_quarantined_file_leaves_its_place_to_a_good_copy(house: Path) -> None
     assert record("/in/good.hdf5", 3) == "recorded"
     with get_session("ingest") as session:
         (row,) = queue.list_quarantine(session, GROUP)
-        assert (row.reason, row.quarantined_at) == ("times near MJD 55000", 5.0)
+        assert (row.reason, row.quarantined_at) == ("times near MJD 55000", 9.0)
         assert queue.known_paths(session) == {"/in/bad.hdf5", "/in/good.hdf5"}
         assert queue.release_file(session, "/in/bad.hdf5")
         assert not queue.release_file(session, "/in/bad.hdf5")

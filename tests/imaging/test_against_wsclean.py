@@ -81,7 +81,7 @@ def test_psf_and_dirty_image_are_wscleans(measurement_set: Path, wsclean: Path) 
     psf = np.abs(result.psf.data - plane(Path(f"{wsclean}-psf.fits"))).max()
     dirty = plane(Path(f"{wsclean}-dirty.fits"))
     difference = np.abs(result.dirty.data - dirty).max() / dirty.max()
-    print(f"largest difference from WSClean: psf {psf:.1e}, dirty {difference:.1e} of the peak")  # noqa: T201
+    print(f"largest difference from WSClean: psf {psf:.1e}, dirty {difference:.1e} of the peak")
     assert psf < 5e-4
     assert difference < 5e-4
 
@@ -92,14 +92,14 @@ def test_peak_and_position_are_wscleans(ours: Path, wsclean: Path) -> None:
     other_flux, other_at = peak(plane(theirs))
     beam_pixels = float(fits.getval(theirs, "BMIN")) * 3600.0 / CELL_ARCSEC
     apart = float(np.hypot(*(at - other_at))) / beam_pixels
-    print(f"peak {flux:.3f} Jy, WSClean {other_flux:.3f} Jy ({flux / other_flux:.4f}); {apart:.4f} beams apart")  # noqa: T201
+    print(f"peak {flux:.3f} Jy, WSClean {other_flux:.3f} Jy ({flux / other_flux:.4f}); {apart:.4f} beams apart")
     assert flux == pytest.approx(other_flux, rel=0.03)
     assert apart < 0.1
 
 
 def test_residual_is_as_low_as_wscleans(ours: Path, wsclean: Path) -> None:
     rms, other = plane(Path(f"{ours}-residual.fits")).std(), plane(Path(f"{wsclean}-residual.fits")).std()
-    print(f"residual rms {1e3 * rms:.3f} mJy, WSClean {1e3 * other:.3f} mJy")  # noqa: T201
+    print(f"residual rms {1e3 * rms:.3f} mJy, WSClean {1e3 * other:.3f} mJy")
     assert rms < 1.3 * other
 
 

@@ -8,7 +8,7 @@ from tests.imaging.synthetic import Tile, add_sources, empty_tile, sources
 
 from dsa110_contimg.imaging import samples as module
 from dsa110_contimg.imaging.field import Field
-from dsa110_contimg.imaging.samples import Samples, average, pointing_weights, weigh
+from dsa110_contimg.imaging.samples import Samples, average, merge_blocks, pointing_weights, weigh
 from dsa110_contimg.options import ImagingOptions
 
 FIELD = Field(512, float(np.radians(7.0 / 3600.0)))
@@ -41,7 +41,7 @@ def test_averaging_by_baseline_keeps_the_flux(monkeypatch: pytest.MonkeyPatch) -
     vis = empty_tile(Tile(n_channels=64, channel_width_hz=0.5e6, n_antennas=12, extent_m=1600.0))
     sky = sources(vis, np.array([[1.6, 1.0]]), np.array([1.0]))
     add_sources(vis, sky, drifting=False)
-    monkeypatch.setattr(module, "FEW_SAMPLES", 0)
+    monkeypatch.setattr(module, "BLOCK_COST", 0)
     blocks = average(vis)
     assert len(blocks) > 2
     assert sum(block.vis.size for block in blocks) < 0.7 * len(vis.vis) * 64
@@ -50,18 +50,27 @@ def test_averaging_by_baseline_keeps_the_flux(monkeypatch: pytest.MonkeyPatch) -
         assert np.abs(block.vis[good]).min() > 0.99
 
 
+def test_blocks_that_save_little_are_merged_and_never_averaged_more() -> None:
+    allowed = np.repeat([1, 2, 4, 8], [50_000, 40_000, 8_000, 12_000])
+    few = merge_blocks(allowed, 96)
+    assert np.unique(few).tolist() == [1], "96 channels: no block saves four million samples"
+    many = merge_blocks(allowed, 768)
+    assert np.unique(many).tolist() == [1, 2], "768 channels: the block of two saves 23 million"
+    assert np.all(many <= allowed)
+
+
 def test_bright_sources_come_off_before_averaging(monkeypatch: pytest.MonkeyPatch) -> None:
     vis = empty_tile(Tile(n_channels=32, n_antennas=10))
     sky = sources(vis, np.array([[0.9, 0.5]]), np.array([10.0]))
     add_sources(vis, sky)
-    monkeypatch.setattr(module, "FEW_SAMPLES", 0)
+    monkeypatch.setattr(module, "BLOCK_COST", 0)
     for block in average(vis, sky):
         assert np.abs(block.vis).max() < 1e-4
 
 
 @pytest.mark.parametrize("few", [0, 10_000_000])
 def test_pointing_weights_are_the_sum_of_the_weights(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FEW_SAMPLES", few)
+    monkeypatch.setattr(module, "BLOCK_COST", few)
     vis = empty_tile(Tile(n_channels=16))
     vis.flags[: len(vis.flags) // 6] = True
     blocks = average(vis)

@@ -53,49 +53,80 @@ def load_group(paths: Sequence[Path], options: ConversionOptions) -> Visibilitie
     BadInputError
         If a file is not what it claims to be.
     """
-    headers = sorted((uvh5.read_header(path) for path in paths), key=lambda header: -header.index)
+    return assemble([uvh5.read_header(path) for path in paths], options)
+
+
+def assemble(headers: Sequence[SubbandHeader], options: ConversionOptions) -> Visibilities:
+    """Read the data behind the headers of a group, in any order, into one tile: see `load_group`."""
     check_group(headers, options)
-    frame = tile_frame(headers[0])
+    ordered = sorted(headers, key=lambda header: -header.index)
+    frame = tile_frame(ordered[0])
     shape = (frame.time_mjd.size, frame.freq_hz.size, 2)
     vis = replace(frame, vis=np.zeros(shape, np.complex64), flags=np.ones(shape, bool))
-    path_m, conjugate = _geometry(headers[0], vis)
-    n_chan = headers[0].freq_hz.size
-    for header in headers:
-        place = slice((telescope.N_SUBBANDS - 1 - header.index) * n_chan, None)
+    path_m, conjugate = _geometry(ordered[0], vis)
+    n_chan = ordered[0].freq_hz.size
+    for header in ordered:
+        first = (telescope.N_SUBBANDS - 1 - header.index) * n_chan
+        place = slice(first, first + n_chan)
         raw, bad = uvh5.read_visibilities(header)
         raw[bad] = 0.0
         descending = header.freq_hz[0] > header.freq_hz[-1]
-        rotate_into(raw, path_m, header.freq_hz, conjugate, vis.vis[:, place][:, :n_chan])
-        vis.flags[:, place][:, :n_chan] = bad[:, ::-1] if descending else bad
-    logger.info("read group %s: %d subbands, %d rows", headers[0].group_id, len(headers), len(vis.time_mjd))
+        rotate_into(raw, path_m, header.freq_hz, conjugate, vis.vis[:, place])
+        vis.flags[:, place] = bad[:, ::-1] if descending else bad
+    logger.info("read group %s: %d subbands, %d rows", ordered[0].group_id, len(ordered), len(vis.time_mjd))
     return vis
 
 
-def check_group(headers: Sequence[SubbandHeader], options: ConversionOptions) -> None:
+def check_group(headers: Sequence[SubbandHeader], options: ConversionOptions, group_id: str = "(empty)") -> None:
     """Refuse a group that lacks too many subbands or whose files contradict each other."""
-    if not headers:
-        raise IncompleteGroupError("(empty)", range(telescope.N_SUBBANDS), options.min_subbands)
-    first = headers[0]
+    group_id = headers[0].group_id if headers else group_id
     present = [header.index for header in headers]
     missing = sorted(set(range(telescope.N_SUBBANDS)) - set(present))
     if len(set(present)) < len(present):
-        raise InconsistentGroupError(f"group {first.group_id} holds a subband twice: {sorted(present)}")
+        raise InconsistentGroupError(f"group {group_id} holds a subband twice: {sorted(present)}")
     if len(present) < options.min_subbands:
-        raise IncompleteGroupError(first.group_id, missing, options.min_subbands)
-    for header in headers[1:]:
-        for what in ("times_mjd", "ant_1", "ant_2", "antenna_names"):
-            if not np.array_equal(getattr(header, what), getattr(first, what)):
-                raise InconsistentGroupError(f"{header.path} and {first.path} differ in {what}")
-        if header.freq_hz.size != first.freq_hz.size or abs(header.dec_app_deg - first.dec_app_deg) > 1e-6:
-            raise InconsistentGroupError(f"{header.path} and {first.path} differ in channels or declination")
-        if np.abs(header.antenna_itrf_m - first.antenna_itrf_m).max() > 1e-3:
-            raise InconsistentGroupError(f"{header.path} and {first.path} differ in antenna positions")
-    grid = _band(first)
-    for header in headers:
-        n_chan = header.freq_hz.size
-        expected = grid[(telescope.N_SUBBANDS - 1 - header.index) * n_chan :][:n_chan]
-        if np.abs(np.sort(header.freq_hz) - expected).max() > 0.1 * header.channel_width_hz:
-            raise InconsistentGroupError(f"the channels of {header.path} do not continue those of {first.path}")
+        raise IncompleteGroupError(group_id, missing, options.min_subbands)
+    for _header, reason in dissenters(headers):
+        raise InconsistentGroupError(reason)
+
+
+def dissenters(headers: Sequence[SubbandHeader]) -> list[tuple[SubbandHeader, str]]:
+    """Return the files that contradict the majority of their group, each with a sentence that says in what.
+
+    Raises
+    ------
+    InconsistentGroupError
+        If no more than half of the files agree with each other: nobody can say which of them are wrong.
+    """
+    first: str | None = None
+    for reference in headers:
+        against = [(header, _contradiction(header, reference)) for header in headers]
+        odd = [(header, reason) for header, reason in against if reason is not None]
+        if 2 * len(odd) < len(headers):
+            return odd
+        first = first or odd[0][1]
+    if first is None:
+        return []
+    raise InconsistentGroupError(f"no majority of the files of group {headers[0].group_id} agrees: {first}")
+
+
+def _contradiction(header: SubbandHeader, reference: SubbandHeader) -> str | None:
+    """Return in what two files of one group contradict each other, or None."""
+    pair = f"{header.path} and {reference.path} differ in"
+    for what in ("times_mjd", "integration_s", "ant_1", "ant_2", "antenna_names"):
+        if not np.array_equal(getattr(header, what), getattr(reference, what)):
+            return f"{pair} {what}"
+    if header.freq_hz.size != reference.freq_hz.size:
+        return f"{pair} channels: {header.freq_hz.size} and {reference.freq_hz.size}"
+    if abs(header.dec_app_deg - reference.dec_app_deg) > 1e-6:
+        return f"{pair} declination: {header.dec_app_deg:.4f} and {reference.dec_app_deg:.4f} deg"
+    if np.abs(header.antenna_itrf_m - reference.antenna_itrf_m).max() > 1e-3:
+        return f"{pair} antenna positions"
+    n_chan = header.freq_hz.size
+    expected = _band(reference)[(telescope.N_SUBBANDS - 1 - header.index) * n_chan :][:n_chan]
+    if np.abs(np.sort(header.freq_hz) - expected).max() > 0.1 * header.channel_width_hz:
+        return f"the channels of {header.path} do not continue those of {reference.path}"
+    return None
 
 
 def _band(header: SubbandHeader) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@
     ├── ConfigurationError          an option, folder, catalogue or installation is not usable
     ├── BadInputError               a file is not what it claims to be: quarantine it
     │   ├── UnfinishedFileError     still being written or copied: come back later
+    │   ├── UnreadableDataError     its header is sound but its data cannot be read
     │   └── InconsistentGroupError  subbands of one group contradict each other
     ├── IncompleteGroupError        fewer subbands than the group needs
     ├── CalibrationError            no solution, or no table that may be applied
@@ -16,6 +17,7 @@ Each message is one sentence that names the file or row and the way out.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class PipelineError(Exception):
@@ -32,6 +34,14 @@ class BadInputError(PipelineError):
 
 class UnfinishedFileError(BadInputError):
     """A file is still being written or copied."""
+
+
+class UnreadableDataError(BadInputError):
+    """A file's header is sound but its data cannot be read."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(f"{path} cannot be read to its end: {reason}")
+        self.path = path
 
 
 class InconsistentGroupError(BadInputError):

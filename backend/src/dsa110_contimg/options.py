@@ -16,6 +16,7 @@ class ConversionOptions:
     min_subbands: int = option(12, "Fewest subbands of a group's 16 that are converted; the missing ones are flagged.")
     group_tolerance_s: float = option(60.0, "Largest distance in seconds between file stamps of one group.")
     settle_s: float = option(10.0, "A file whose size changed within this many seconds is still being copied.")
+    wait_s: float = option(600.0, "A group that lacks subbands waits this many seconds after its latest file.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,12 @@ class ImagingOptions:
     robust: float = option(0.5, "Briggs robustness: -2 is nearly uniform, +2 nearly natural.")
     niter: int = option(20000, "Most CLEAN components.")
     gain: float = option(0.1, "CLEAN loop gain.")
-    mgain: float = option(0.8, "Depth of one major cycle: the peak falls by this fraction before the next.")
+    mgain: float = option(0.9, "Depth of one major cycle: the peak falls by this fraction before the next.")
     auto_mask: float = option(5.0, "Components start where the residual exceeds this many sigma.")
     auto_threshold: float = option(1.0, "CLEAN inside the mask stops at this many sigma.")
     max_major: int = option(12, "Most major cycles.")
     pb_limit: float = option(0.2, "The corrected image is blank where the beam is below this.")
-    epsilon: float = option(1e-4, "Accuracy of the gridder.")
+    epsilon: float = option(1e-3, "Accuracy of the gridder.")
     threads: int = option(0, "Threads; 0 uses every core. One thread gives the same bits each time.")
     subtract_bright: bool = option(True, "Predict bright sources through the drifting beam and subtract them.")
     column: str = option("CORRECTED_DATA", "Measurement Set column; DATA where it does not exist.")

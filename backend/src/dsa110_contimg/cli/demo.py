@@ -9,7 +9,6 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from sqlalchemy import select
 
 from dsa110_contimg.cli.process import initialize, run_with_progress
@@ -31,7 +30,7 @@ SIMULATION = SimulationOptions(
     antennas=40, channels=3, tiles=3, days=DAYS, transit="3C48", start="2025-10-01T00:00:00", ese="auto", control="auto"
 )
 OPTIONS = PipelineOptions(
-    imaging=ImagingOptions(size=1024, cell_arcsec=12.0, threads=1),
+    imaging=ImagingOptions(size=1440, cell_arcsec=8.0, threads=1),
     mosaic=MosaicOptions(tiles=3, overlap=0, min_tiles=3),
 )
 
@@ -108,26 +107,23 @@ def _draw(truth: Truth, out: Path) -> dict[str, Path]:
 
 
 def _print(report: TruthReport, speed: float | None, pictures: dict[str, Path], out: Path) -> None:
-    table = Table(show_header=False, box=None, pad_edge=False)
-
     def show(value: float | None, form: str) -> str:
         return "not measured" if value is None else format(value, form)
 
     beam = "not measured" if report.beam_arcsec is None else '{:.0f}" x {:.0f}"'.format(*report.beam_arcsec)
-    table.add_row("tiles", str(report.tiles))
-    table.add_row("mosaics", f"{report.mosaics}, {report.published} of them published")
-    table.add_row("beam, noise", f"{beam}, {show(report.noise_mjy, '.2f')} mJy/beam")
-    table.add_row(
-        "flux, measured/true",
-        f"{show(report.flux_ratio_median, '.3f')}, scatter {show(report.flux_ratio_scatter, '.3f')}"
-        f" ({report.n_fluxes} fluxes of isolated sources above 100 mJy)",
-    )
+    ratio, scatter = show(report.flux_ratio_median, ".3f"), show(report.flux_ratio_scatter, ".3f")
     east, north = show(report.offset_east_arcsec, "+.2f"), show(report.offset_north_arcsec, "+.2f")
-    table.add_row("astrometry, median", f'{east}" east, {north}" north')
-    table.add_row("injected event", ", ".join(report.injected_events))
-    table.add_row("candidates found", ", ".join(report.candidates) or "none")
-    table.add_row("speed", "resumed, not measured" if speed is None else f"{speed:.0f} times faster than the sky")
-    for name, path in pictures.items():
-        table.add_row(name, str(path))
-    table.add_row("all figures", str(out / "report.json"))
-    Console().print(table, soft_wrap=True)
+    lines = {
+        "tiles": str(report.tiles),
+        "mosaics": f"{report.mosaics}, {report.published} of them published",
+        "beam, noise": f"{beam}, {show(report.noise_mjy, '.2f')} mJy/beam",
+        "measured/true flux": f"{ratio}, scatter {scatter} ({report.n_fluxes} of isolated sources above 100 mJy)",
+        "median offset": f'{east}" east, {north}" north',
+        "injected event": ", ".join(report.injected_events),
+        "candidates found": ", ".join(report.candidates) or "none",
+        "speed": "resumed, not measured" if speed is None else f"{speed:.0f} times faster than the sky",
+        **{name: str(path) for name, path in pictures.items()},
+        "all figures": str(out / "report.json"),
+    }
+    for name, text in lines.items():
+        typer.echo(f"{name:22s} {text}")

@@ -22,6 +22,7 @@ from dsa110_contimg.options import ImagingOptions
 def image(
     ms: Annotated[Path, typer.Argument(help="Measurement Set with one spectral window.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the FITS files.")] = Path(),
+    field: Annotated[int | None, typer.Option("--field", help="Row of FIELD, where there are several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the measurements as JSON.")] = False,
     *,
     options: ImagingOptions,
@@ -31,7 +32,7 @@ def image(
     Example: contimg image 3c273.ms --out images --size 512 --cell-arcsec 0.3 --robust 0.5
     """
     try:
-        result = make_image(load(ms, options.column), options)
+        result = make_image(load(ms, options.column, field=field), options)
         files = _save(result, out, ms)
     except (PipelineError, OSError) as error:
         Console(stderr=True).print(f"contimg image: {error}", style="red", highlight=False, soft_wrap=True)

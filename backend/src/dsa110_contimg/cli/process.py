@@ -39,6 +39,8 @@ def initialize(settings: Settings) -> list[Path]:
     ConfigurationError
         If a folder cannot be written.
     """
+    if settings.incoming_dir is not None and not settings.incoming.is_dir():
+        raise ConfigurationError(f"incoming folder {settings.incoming} does not exist: check PIPELINE_INCOMING_DIR")
     folders = [settings.incoming, settings.stage, settings.products, settings.state]
     for folder in folders:
         try:
@@ -131,9 +133,18 @@ def summary_dict(summary: RunSummary) -> dict[str, object]:
         "exit_code": summary.exit_code,
         "files": {name: len(paths) for name, paths in vars(summary.scan).items()},
         "jobs": {kind: len(summary.ended(kind)) for kind in kinds},
+        "seconds": _seconds(summary),
         "errors": {outcome.job.job_id: outcome.error for outcome in summary.outcomes if outcome.error},
         "quarantined": [str(path) for path in summary.scan.quarantined],
     }
+
+
+def _seconds(summary: RunSummary) -> dict[str, float]:
+    """Return the seconds spent in each stage, over all workers."""
+    spent: dict[str, float] = {}
+    for outcome in summary.outcomes:
+        spent[outcome.job.stage.value] = round(spent.get(outcome.job.stage.value, 0.0) + outcome.seconds, 2)
+    return spent
 
 
 def print_summary(summary: RunSummary) -> None:

@@ -4,15 +4,16 @@
                       ▲             └──► failed ──┐
                       └───────────────────────────┘
 
-Each transition is one UPDATE that names the state it starts from; the row count says whether it happened. The
-first file of a group and subband is kept; another one is logged, never swapped in.
+A failed group that a file joins collects again. Each transition is one UPDATE that names the state it starts from;
+the row count says whether it happened. The first file of a group and subband is kept; another one is logged, never
+swapped in.
 """
 
 import logging
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
@@ -92,6 +93,14 @@ def release_group(session: Session, group_id: str, *, now: float | None = None) 
     return released
 
 
+def reopen_group(session: Session, group_id: str, *, now: float | None = None) -> bool:
+    """Let a failed group collect files again, because one has joined it."""
+    reopened = _move(session, group_id, [QueueState.FAILED], QueueState.COLLECTING, now)
+    if reopened:
+        session.execute(update(IngestQueue).where(IngestQueue.group_id == group_id).values(error_message=None))
+    return reopened
+
+
 def finish_group(session: Session, group_id: str, *, now: float | None = None) -> bool:
     """Record that a claimed group's Measurement Set exists."""
     return _move(session, group_id, [QueueState.IN_PROGRESS], QueueState.COMPLETED, now)
@@ -114,7 +123,8 @@ def quarantine_file(
     row = insert(Quarantine).values(
         path=path, group_id=group_id, reason=reason, quarantined_at=time.time() if now is None else now
     )
-    session.execute(row.on_conflict_do_update(index_elements=["path"], set_={"reason": row.excluded.reason}))
+    newest = {name: row.excluded[name] for name in ("group_id", "reason", "quarantined_at")}
+    session.execute(row.on_conflict_do_update(index_elements=["path"], set_=newest))
     session.execute(delete(SubbandFile).where(SubbandFile.file_path == path))
     logger.warning("quarantined %s: %s", path, reason)
 
@@ -137,6 +147,18 @@ def list_subbands(session: Session, group_id: str) -> list[SubbandFile]:
     """Return a group's files by subband."""
     query = select(SubbandFile).where(SubbandFile.group_id == group_id).order_by(SubbandFile.subband_idx)
     return list(session.scalars(query))
+
+
+def count_subbands(session: Session) -> dict[str, int]:
+    """Return how many subbands each group has."""
+    query = select(SubbandFile.group_id, func.count()).group_by(SubbandFile.group_id)
+    return {group_id: number for group_id, number in session.execute(query)}  # noqa: C416 - rows are not pairs to mypy
+
+
+def get_state(session: Session, group_id: str) -> QueueState | None:
+    """Return where a group stands, or None if nobody knows it."""
+    state = session.scalar(select(IngestQueue.state).where(IngestQueue.group_id == group_id))
+    return None if state is None else QueueState(state)
 
 
 def list_quarantine(session: Session, group_id: str | None = None) -> list[Quarantine]:

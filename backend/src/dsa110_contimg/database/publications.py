@@ -83,16 +83,14 @@ class Claim:
 
 def _request_note(row: ProductRow, request: PublishRequest) -> dict[str, object]:
     """Return what is noted with the claim; the fingerprints of an interrupted attempt stay noted."""
-    earlier = row.details.get("publish")
-    items = earlier.get("items", []) if isinstance(earlier, dict) else []
+    noted = row.details.get("publish")
+    earlier = noted if isinstance(noted, dict) else {}
     folder = None if request.published_dir is None else str(Path(request.published_dir).resolve())
-    return {
-        "published_dir": folder,
-        "automatic": request.automatic,
-        "by": request.by,
-        "reason": request.reason,
-        "items": items,
-    }
+    told = {"automatic": request.automatic, "by": request.by, "reason": request.reason}
+    if row.status == "publishing" and request.by is None:
+        # An attempt that takes over from one that crashed goes on for the same reason.
+        told = {name: earlier.get(name, value) for name, value in told.items()}
+    return {"published_dir": folder, **told, "items": earlier.get("items", [])}
 
 
 def claim(conn: sqlite3.Connection, row: ProductRow, request: PublishRequest) -> Claim | None:

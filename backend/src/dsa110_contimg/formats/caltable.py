@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from dsa110_contimg.errors import BadInputError, CalibrationError
 from dsa110_contimg.formats.caltable_layout import create_main, create_subtables
+from dsa110_contimg.formats.scratch import scratch_path
 from dsa110_contimg.visibilities import Gains
 
 DAY_S = 86400.0
@@ -45,17 +46,19 @@ def save(path: Path, gains: Gains) -> None:
         raise CalibrationError(f"{path} exists already: a solve gets a new name, tables are never overwritten")
     if gains.kind not in SUBTYPES:
         raise CalibrationError(f"{path}: a caltable of kind {gains.kind} cannot be written; known are {list(SUBTYPES)}")
-    scratch = path.with_name(path.name + ".partial")
-    if scratch.exists():
-        shutil.rmtree(scratch)
+    scratch = scratch_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with create_main(scratch, gains, SUBTYPES[gains.kind]) as main:
-        _put_rows(main, gains)
-        create_subtables(main, scratch, gains)
-        for name, value in _keywords(gains).items():
-            main.putkeyword(name, value)
-    _sync(scratch)
-    scratch.rename(path)
+    try:
+        with create_main(scratch, gains, SUBTYPES[gains.kind]) as main:
+            _put_rows(main, gains)
+            create_subtables(main, scratch, gains)
+            for name, value in _keywords(gains).items():
+                main.putkeyword(name, value)
+        _sync(scratch)
+        scratch.rename(path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
 
 
 def load(path: Path, spectral_window: int | None = None) -> Gains:

@@ -1,21 +1,35 @@
 """A file appears under its final name only when it is whole.
 
 It is written beside the target under a name of this attempt alone, flushed to disk, and renamed: a reader sees
-the old file or the new one, and a killed writer leaves at most a `.partial` file.
+the old file or the new one, and a killed writer leaves at most a `.partial` file or folder. The name tells the
+host and the process, so that what a process left behind can be removed once it is gone.
 """
 
 import os
+import re
+import shutil
+import socket
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_WRITER = re.compile(r"\.(?P<host>[^.].*)\.(?P<pid>\d+)\.[0-9a-f]{12}\.partial")
+_START_FIELD = 19
+_CLOCK_SLACK_S = 2.0
+
+
+def scratch_path(target: Path) -> Path:
+    """Return a name beside *target* that no other attempt has."""
+    return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:12]}.partial")
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a scratch path that becomes *target*, on disk, only if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.partial")
+    scratch = scratch_path(target)
     try:
         yield scratch
         _flush(scratch)
@@ -23,6 +37,40 @@ def replacing(target: Path) -> Iterator[Path]:
         _flush(target.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def remove_abandoned(folders: Iterable[Path]) -> list[Path]:
+    """Remove from folders the scratch of processes of this machine that are gone, and return what it was."""
+    removed = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.partial")):
+            match = _WRITER.fullmatch(path.name)
+            # The target's own name may hold dots: only the end of the first group is the host.
+            ours = match is not None and f".{match['host']}".endswith(f".{socket.gethostname()}")
+            if match is not None and ours and _is_gone(int(match["pid"]), path):
+                _remove(path)
+                removed.append(path)
+    return removed
+
+
+def _is_gone(pid: int, scratch: Path) -> bool:
+    """Return whether the writer of a scratch has ended: no such process, or one that was born after it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        changed_unix = scratch.stat().st_ctime
+    except OSError:
+        return True
+    if fields[0] in "ZX":
+        return True
+    born_s = float(fields[_START_FIELD]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - changed_unix > time.clock_gettime(time.CLOCK_BOOTTIME) - born_s + _CLOCK_SLACK_S
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

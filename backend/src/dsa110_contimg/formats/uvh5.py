@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg import naming, telescope
-from dsa110_contimg.errors import BadInputError, UnfinishedFileError
+from dsa110_contimg.errors import BadInputError, UnfinishedFileError, UnreadableDataError
 
 OUR_TELESCOPES = ("OVRO_MMA", "DSA-110", "DSA_110", "DSA110")
 PARALLEL_HANDS = (-5, -6)
@@ -87,23 +87,38 @@ def read_header(path: Path) -> SubbandHeader:
         raise BadInputError(f"{path} is {kind}: {error}") from error
     except KeyError as error:
         raise BadInputError(f"{path} lacks an entry that UVH5 files have: {error.args[0]}") from error
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise BadInputError(f"{path} holds an entry of the wrong kind: {error}") from error
     if name is not None:
         _check_against_name(header, name)
     return header
 
 
 def read_visibilities(header: SubbandHeader) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-    """Return one subband's data, (n_row, n_chan, 2) as in the file, and its flags of the same shape."""
+    """Return one subband's data, (n_row, n_chan, 2) as in the file, and its flags of the same shape.
+
+    Flagged is what the file flags or has no samples of, what is no number, and what is exactly zero: the correlator
+    writes zeros for an antenna that it does not hear.
+
+    Raises
+    ------
+    UnreadableDataError
+        If the data are damaged behind a sound header.
+    """
     try:
         with h5py.File(header.path, "r") as file:
             vis, flags, nsamples = file["Data/visdata"], file["Data/flags"], file["Data/nsamples"]
-            hands = slice(header.pol_index[0], header.pol_index[1] + 1, header.pol_index[1] - header.pol_index[0])
+            first, last = sorted(header.pol_index)
+            hands = slice(first, last + 1, last - first)
             window = (slice(None), 0) if vis.ndim == 4 else (slice(None),)
             data = np.asarray(vis[(*window, slice(None), hands)], np.complex64)
             bad = np.asarray(flags[(*window, slice(None), hands)], bool)
             bad |= (nsamples[(*window, slice(0, 1), hands)] == 0).repeat(bad.shape[1], axis=1)
-    except OSError as error:
-        raise BadInputError(f"{header.path} cannot be read to its end: {error}") from error
+    except (OSError, KeyError) as error:
+        raise UnreadableDataError(header.path, error) from error
+    bad |= ~np.isfinite(data) | (data == 0.0)
+    if header.pol_index[0] > header.pol_index[1]:
+        return data[..., ::-1], bad[..., ::-1]
     return data, bad
 
 
@@ -138,7 +153,7 @@ def _parse(path: Path, file: h5py.File) -> SubbandHeader:
     ant_2 = np.asarray(head["ant_2_array"], np.int64).reshape(n_time, n_baseline)
     if not (np.all(ant_1 == ant_1[:1]) and np.all(ant_2 == ant_2[:1])):
         raise BadInputError(f"{path} is inconsistent: the order of baselines changes between integrations")
-    names, itrf = _antennas(head)
+    names, itrf = _antennas(path, head)
     numbers = {int(number): row for row, number in enumerate(np.ravel(head["antenna_numbers"]))}
     try:
         rows_1 = np.array([numbers[int(number)] for number in ant_1[0]])
@@ -185,6 +200,10 @@ def _check_times(path: Path, times_mjd: NDArray[np.float64], integration_s: floa
     steps = np.diff(times_mjd) * 86400.0
     if np.any(np.abs(steps - integration_s) > 0.05 * integration_s):
         raise BadInputError(f"{path} has uneven integrations: steps of {steps.min():.3f} to {steps.max():.3f} s")
+    try:
+        telescope.icrs_to_itrs(0.0, 0.0, times_mjd[[0, -1]])
+    except BadInputError as error:
+        raise BadInputError(f"{path} cannot be placed on the sky: {error}") from error
 
 
 def _check_against_name(header: SubbandHeader, name: naming.Subband) -> None:
@@ -202,7 +221,7 @@ def _check_against_name(header: SubbandHeader, name: naming.Subband) -> None:
 def _subband_index(path: Path, freq_hz: NDArray[np.float64], width_hz: float) -> int:
     middle, spread = 0.5 * (freq_hz.min() + freq_hz.max()), np.ptp(freq_hz) + width_hz
     index = round(float((telescope.BAND_HIGH_HZ - middle) / telescope.SUBBAND_WIDTH_HZ - 0.5))
-    if not 0 <= index < telescope.N_SUBBANDS or abs(spread / telescope.SUBBAND_WIDTH_HZ - 1.0) > 0.01:
+    if not 0 <= index < telescope.N_SUBBANDS or not abs(spread / telescope.SUBBAND_WIDTH_HZ - 1.0) < 0.01:
         raise BadInputError(
             f"{path} spans {freq_hz.min() / 1e6:.3f} to {freq_hz.max() / 1e6:.3f} MHz, which is no subband of the band"
         )
@@ -222,12 +241,15 @@ def _declination(path: Path, head: h5py.Group) -> float:
     return float(np.degrees(radians))
 
 
-def _antennas(head: h5py.Group) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _antennas(path: Path, head: h5py.Group) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(head["antenna_names"]))
+    offsets = np.asarray(head["antenna_positions"], float)
+    if offsets.shape != (len(names), 3) or np.size(head["antenna_numbers"]) != len(names):
+        raise BadInputError(f"{path} is inconsistent: {len(names)} antennas have positions of shape {offsets.shape}")
     origin = erfa.gd2gc(
         WGS84,
         np.radians(_scalar(head, "longitude")),
         np.radians(_scalar(head, "latitude")),
         _scalar(head, "altitude"),
     )
-    return names, np.asarray(origin) + np.asarray(head["antenna_positions"], float)
+    return names, np.asarray(origin) + offsets

@@ -137,7 +137,7 @@ def _subtract_bright(
     vis: Visibilities, blocks: list[Block], sky: SkyModel | None, weight: NDArray[np.float64]
 ) -> BrightSources | None:
     """Fit bright sources and take them off the blocks, in place."""
-    if sky is None or vis.pointing_mjd.size == 0:
+    if sky is None or vis.pointing_mjd.size == 0 or not np.allclose(np.diff(vis.freq_hz), vis.channel_width_hz):
         return None
     fitted = fit_bright(vis, blocks, select_bright(vis, sky), weight)
     if fitted is not None:

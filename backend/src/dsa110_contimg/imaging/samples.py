@@ -8,6 +8,7 @@ frequencies. The loop of CLEAN keeps the residual visibilities here and takes mo
 Gridding runs on pixels of twice the size where the longest baseline allows it, with a margin around the field.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,8 @@ AVERAGING_LEVEL = 0.2
 ROWS_AT_ONCE = 8192
 COARSE_LIMIT = 0.85
 MARGIN = 1.04
-FEW_SAMPLES = 10_000_000
+BLOCK_COST = 4_000_000
+"""Samples that grid in the time of one block's Fourier transforms (measured: 0.8 s against 0.2 s a million)."""
 
 
 @dataclass
@@ -108,13 +110,36 @@ def average(vis: Visibilities, bright: SkyModel | None = None) -> list[Block]:
     rows = np.flatnonzero((vis.antenna1 != vis.antenna2) & ~vis.flags.all(axis=(1, 2)))
     n_average = np.ones(rows.size, np.int64)
     steps = np.diff(vis.freq_hz)
-    # Each block costs a set of Fourier transforms, which few samples do not repay.
-    worthwhile = rows.size * vis.freq_hz.size > FEW_SAMPLES
-    if worthwhile and steps.size and vis.pointing_mjd.size and np.allclose(steps, steps[0], rtol=1e-6):
+    if steps.size and vis.pointing_mjd.size and np.allclose(steps, steps[0], rtol=1e-6):
         radius = airy_radius(AVERAGING_LEVEL, vis.freq_hz, DISH_DIAMETER_M)
         sizes = [size for size in (1, 2, 4, 8) if vis.freq_hz.size % size == 0]
-        n_average = channels_per_sample(vis.uvw_m[rows], float(steps[0]), radius, AVERAGING_LOSS, sizes)
+        allowed = channels_per_sample(vis.uvw_m[rows], float(steps[0]), radius, AVERAGING_LOSS, sizes)
+        n_average = merge_blocks(allowed, vis.freq_hz.size)
     return [_block(vis, rows[n_average == size], int(size), bright) for size in np.unique(n_average)]
+
+
+def merge_blocks(n_average: NDArray[np.int64], n_chan: int) -> NDArray[np.int64]:
+    """Average less where a block of its own costs more than the samples that it saves.
+
+    Parameters
+    ----------
+    n_average
+        (n_row,), channels that each row may average.
+    n_chan
+        Channels of the spectral window.
+
+    Returns
+    -------
+    NDArray
+        (n_row,), nowhere larger than what was allowed.
+    """
+    merged = n_average.copy()
+    sizes = np.unique(n_average)[::-1]
+    for size, finer in itertools.pairwise(sizes):
+        added = np.count_nonzero(merged == size) * n_chan * (1.0 / finer - 1.0 / size)
+        if added < BLOCK_COST:
+            merged[merged == size] = finer
+    return merged
 
 
 def _block(vis: Visibilities, rows: NDArray[np.int64], n_average: int, bright: SkyModel | None) -> Block:

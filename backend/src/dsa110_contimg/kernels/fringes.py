@@ -31,7 +31,7 @@ def rotate_into(
     path_m
         (n_row,), b·(s0 − s) in metres for the file's order of antennas.
     freq_hz
-        (n_chan,), in the order of `raw`: ascending or descending.
+        (n_chan,), evenly spaced, in the order of `raw`: ascending or descending.
     conjugate
         (n_row,), True where the row's antennas change places.
     out
@@ -40,10 +40,13 @@ def rotate_into(
     n_row, n_chan, n_pol = raw.shape
     descending = n_chan > 1 and freq_hz[1] < freq_hz[0]
     for row in prange(n_row):
+        first = 2.0 * np.pi * path_m[row] * freq_hz[0] / SPEED_OF_LIGHT
+        turn = complex(np.cos(first), np.sin(first))
+        step = 2.0 * np.pi * path_m[row] * (freq_hz[-1] - freq_hz[0]) / max(1, n_chan - 1) / SPEED_OF_LIGHT
+        advance = complex(np.cos(step), np.sin(step))
         for chan in range(n_chan):
-            phase = 2.0 * np.pi * path_m[row] * freq_hz[chan] / SPEED_OF_LIGHT
-            turn = complex(np.cos(phase), np.sin(phase))
             target = n_chan - 1 - chan if descending else chan
             for pol in range(n_pol):
                 value = raw[row, chan, pol] * turn
                 out[row, target, pol] = np.conj(value) if conjugate[row] else value
+            turn *= advance

@@ -10,6 +10,9 @@ and D the loss by averaging n channels, the residuals r = V − M answer to smal
 
 and weighted least squares ask for N = Σ W Re(B* B) and y = Σ W Re(B* r) over these 3 S columns B. All of the
 sources are solved at once, so that the sidelobes of one do not enter the flux of another.
+
+The vector is summed over all samples; the matrix, which costs the square of the number of sources and only steers
+the step, over every k-th row of a large block. Repeated steps converge to the same answer.
 """
 
 import numpy as np
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 
 SPEED_OF_LIGHT = 299792458.0
 PARTS = 64
+MATRIX_SAMPLES = 300_000
 
 
 @njit(parallel=True, cache=True)
@@ -41,7 +45,7 @@ def source_normal_equations(
     time_index
         (n_row,), pointing of each row.
     channels
-        (n_sample,) frequencies in Hz, the number of channels that each averages, and the channel spacing.
+        (n_sample,) evenly spaced frequencies in Hz, channels averaged in each, and the spacing of channels.
     lmn
         (n_source, 3).
     amplitude
@@ -55,46 +59,81 @@ def source_normal_equations(
         N (3 n_source, 3 n_source) and y (3 n_source,), ordered (δF, δl, δm) source by source.
     """
     vis, weights = samples
-    freq_hz, n_average, spacing_hz = channels
+    freq_hz = channels[0]
     n_row, n_source = uvw_m.shape[0], lmn.shape[0]
     n_column = 3 * n_source
-    matrices = np.zeros((PARTS, n_column, n_column))
-    vectors = np.zeros((PARTS, n_column))
+    stride = max(1, n_row * freq_hz.size // MATRIX_SAMPLES)
+    matrices, vectors = np.zeros((PARTS, n_column, n_column)), np.zeros((PARTS, n_column))
+    covered = np.zeros((PARTS, 2))
     # A fixed number of parts, summed in order: the same bits whatever the number of threads.
     for part in prange(PARTS):
         re, im = np.empty(n_column), np.empty(n_column)
+        fringe, turn = np.empty(n_source, np.complex128), np.empty(n_source, np.complex128)
+        loss = np.ones(n_source)
         for row in range(part * n_row // PARTS, (part + 1) * n_row // PARTS):
             u, v, w = uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2]
+            _start_fringes(u, v, w, lmn, channels, fringe, turn, loss)
             for chan in range(freq_hz.size):
                 weight = weights[row, chan]
-                if weight <= 0.0:
-                    continue
-                wave = 2.0 * np.pi * freq_hz[chan] / SPEED_OF_LIGHT
-                left_re, left_im = vis[row, chan].real, vis[row, chan].imag
+                if weight > 0.0:
+                    left = complex(vis[row, chan])
+                    wave = 2.0 * np.pi * freq_hz[chan] / SPEED_OF_LIGHT
+                    for s in range(n_source):
+                        unit = amplitude[time_index[row], s, chan] * loss[s] * fringe[s]
+                        left -= factor[s] * unit
+                        slope_l = factor[s] * wave * (u - w * lmn[s, 0] / lmn[s, 2])
+                        slope_m = factor[s] * wave * (v - w * lmn[s, 1] / lmn[s, 2])
+                        re[3 * s], im[3 * s] = unit.real, unit.imag
+                        re[3 * s + 1], im[3 * s + 1] = -slope_l * unit.imag, slope_l * unit.real
+                        re[3 * s + 2], im[3 * s + 2] = -slope_m * unit.imag, slope_m * unit.real
+                    for i in range(n_column):
+                        vectors[part, i] += weight * (re[i] * left.real + im[i] * left.imag)
+                    covered[part, 0] += weight
+                    if row % stride == 0:
+                        covered[part, 1] += weight
+                        for i in range(n_column):
+                            for j in range(i + 1):
+                                matrices[part, i, j] += weight * (re[i] * re[j] + im[i] * im[j])
                 for s in range(n_source):
-                    n = lmn[s, 2]
-                    tilt_l, tilt_m = lmn[s, 0] / n, lmn[s, 1] / n
-                    path = u * lmn[s, 0] + v * lmn[s, 1] + w * (n - 1.0)
-                    x = np.pi * spacing_hz * path / SPEED_OF_LIGHT
-                    loss = 1.0
-                    if n_average > 1 and abs(x) > 1e-9:
-                        loss = np.sin(n_average * x) / (n_average * np.sin(x))
-                    strength = amplitude[time_index[row], s, chan] * loss
-                    cos, sin = strength * np.cos(wave * path), strength * np.sin(wave * path)
-                    left_re -= factor[s] * cos
-                    left_im -= factor[s] * sin
-                    slope_l, slope_m = factor[s] * wave * (u - w * tilt_l), factor[s] * wave * (v - w * tilt_m)
-                    re[3 * s], im[3 * s] = cos, sin
-                    re[3 * s + 1], im[3 * s + 1] = -slope_l * sin, slope_l * cos
-                    re[3 * s + 2], im[3 * s + 2] = -slope_m * sin, slope_m * cos
-                for i in range(n_column):
-                    vectors[part, i] += weight * (re[i] * left_re + im[i] * left_im)
-                    for j in range(i + 1):
-                        matrices[part, i, j] += weight * (re[i] * re[j] + im[i] * im[j])
+                    fringe[s] *= turn[s]
+    return _joined(matrices, vectors, covered)
+
+
+@njit(cache=True)
+def _start_fringes(  # noqa: PLR0913 - scalars and scratch of the loop above, inlined by the compiler
+    u: float,
+    v: float,
+    w: float,
+    lmn: NDArray[np.float64],
+    channels: tuple[NDArray[np.float64], int, float],
+    fringe: NDArray[np.complex128],
+    turn: NDArray[np.complex128],
+    loss: NDArray[np.float64],
+) -> None:
+    """Set each source's phasor in the first sample of a row, its turn from one to the next, and D."""
+    freq_hz, n_average, spacing_hz = channels
+    for s in range(lmn.shape[0]):
+        delay = (u * lmn[s, 0] + v * lmn[s, 1] + w * (lmn[s, 2] - 1.0)) / SPEED_OF_LIGHT
+        fringe[s] = np.exp(2j * np.pi * delay * freq_hz[0])
+        turn[s] = np.exp(2j * np.pi * delay * spacing_hz * n_average)
+        x = np.pi * spacing_hz * delay
+        loss[s] = 1.0
+        if n_average > 1 and abs(x) > 1e-9:
+            loss[s] = np.sin(n_average * x) / (n_average * np.sin(x))
+
+
+@njit(cache=True)
+def _joined(
+    matrices: NDArray[np.float64], vectors: NDArray[np.float64], covered: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum the parts, scale the matrix to all of the weight and fill its other half."""
+    n_column = vectors.shape[1]
     matrix, vector = np.zeros((n_column, n_column)), np.zeros(n_column)
     for part in range(PARTS):
         matrix += matrices[part]
         vector += vectors[part]
+    if covered[:, 1].sum() > 0.0:
+        matrix *= covered[:, 0].sum() / covered[:, 1].sum()
     for i in range(n_column):
         for j in range(i):
             matrix[j, i] = matrix[i, j]

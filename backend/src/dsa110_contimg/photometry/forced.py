@@ -148,7 +148,8 @@ def measure(
     if index.size:
         located = _Located(sources.select(index), x[index], y[index], plane.response_at(x[index], y[index]))
         for position, row in zip(index, _measure_located(plane, located, options), strict=True):
-            result[position] = row
+            whole = np.isfinite([row.peak_jyb, row.flux_jy, row.flux_err_jy]).all()
+            result[position] = row if whole else Missing(row.source_id, "no finite flux: is the beam sampled?")
     return result
 
 

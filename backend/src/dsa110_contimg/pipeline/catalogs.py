@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import select
 
 from dsa110_contimg.database import get_session
 from dsa110_contimg.database.master_sources import CatalogRow, replace_catalog
+from dsa110_contimg.database.models import Source
+from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.formats import catalog_files
 from dsa110_contimg.formats.catalog_files import CatalogFlag
 
@@ -36,3 +39,18 @@ def import_catalog(path: Path) -> int:
     ]
     with get_session("master_sources") as session:
         return replace_catalog(session, rows)
+
+
+def require_catalog() -> None:
+    """Refuse to go on without known sources: neither calibration nor photometry can do without them.
+
+    Raises
+    ------
+    ConfigurationError
+        If no catalogue has been imported.
+    """
+    with get_session("master_sources", read_only=True) as session:
+        if session.scalar(select(Source.source_id).limit(1)) is None:
+            raise ConfigurationError(
+                "no catalogue of known sources has been imported: run `contimg catalog import nvss FILE` first"
+            )

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import update
 from sqlalchemy.dialects.sqlite import insert
 
 from dsa110_contimg import naming
@@ -24,7 +23,7 @@ from dsa110_contimg.database.data_registration import (
     set_photometry_status,
     update_qa_status,
 )
-from dsa110_contimg.database.models import Image, MSIndex, QAArtifact
+from dsa110_contimg.database.models import MSIndex, QAArtifact
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.registry_rows import ensure_data_registry_db, get_data
 from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, QARepository
@@ -33,6 +32,7 @@ from dsa110_contimg.mosaic.build import MosaicResult, build
 from dsa110_contimg.mosaic.tiles import TileFiles, validate_tiles_consistency
 from dsa110_contimg.photometry import forced
 from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.reconcile import follow_publication
 from dsa110_contimg.pipeline.reference_sources import footprint, reference_sources
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
 from dsa110_contimg.pipeline.variability import update_variability
@@ -180,10 +180,7 @@ def publish(context: Context, mosaic_id: str) -> None:
         product = get_data(connection, mosaic_id)
     with context.commit() as session:
         if product.status == "published" and product.published_path:
-            MosaicRepository.relocate(session, str(product.stage_path), str(product.published_path))
-            for old in json.loads(product.metadata_json or "{}").get("companions", []):
-                new = str(Path(product.published_path).parent / Path(old).name)
-                session.execute(update(Image).where(Image.path == old).values(path=new))
+            follow_publication(session, mosaic_id, product.published_path)
 
 
 def variability(context: Context, mosaic_id: str) -> None:

@@ -4,36 +4,38 @@
 """
 
 import logging
-import signal
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from ctypes import CDLL
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from pathlib import Path
 
 import numba
-from sqlalchemy import select
 from threadpoolctl import threadpool_limits
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue, leases
-from dsa110_contimg.database.models import IngestQueue, JobState
-from dsa110_contimg.database.ownership import is_gone, this_process
+from dsa110_contimg.database.models import Job as JobRow
+from dsa110_contimg.database.models import JobState
+from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.errors import ConfigurationError, FencedError, PipelineError
 from dsa110_contimg.options import PipelineOptions
 from dsa110_contimg.pipeline import mosaic_stages, tile_stages
+from dsa110_contimg.pipeline.catalogs import require_catalog
 from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.executors import Crew
+from dsa110_contimg.pipeline.ingest import ScanReport, bootstrap_directory, close_groups, offer_groups
 from dsa110_contimg.pipeline.jobs import Job, Stage, next_jobs
-from dsa110_contimg.pipeline.state import form_mosaic_groups, load_state
-from dsa110_contimg.pipeline.streaming_converter import ScanReport, bootstrap_directory, close_groups
+from dsa110_contimg.pipeline.reconcile import follow_conversions, follow_photometry, reconcile, remove_scratch
+from dsa110_contimg.pipeline.state import form_mosaic_groups, held_jobs, load_state
 
 logger = logging.getLogger(__name__)
 LEASE_S = 3600.0
 MAX_ATTEMPTS = 3
 POLL_S = 5.0
-PR_SET_PDEATHSIG = 1
+HELD_POLL_S = 0.5
+"""Between looks at jobs that another runner works on."""
 
 STAGES: dict[Stage, Callable[[Context, str], None]] = {
     Stage.CONVERT: tile_stages.convert,
@@ -79,16 +81,6 @@ class RunSummary:
         return int(bool(self.scan.quarantined or self.ended("failed") or self.ended("paused")))
 
 
-class InlineExecutor(Executor):
-    """Run each job at once in this process."""
-
-    def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN003, ANN201
-        """Run and return a finished future."""
-        future: Future[Outcome] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 def run(
     settings: Settings,
     options: PipelineOptions,
@@ -110,39 +102,32 @@ def run(
     report
         Called with each outcome and the jobs that are due.
     """
-    owner = this_process()
-    summary = RunSummary()
-    release_dead_owners()
-    executor: Executor = InlineExecutor()
-    if workers > 1:
-        executor = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_die_with_parent)
-    with executor:
-        running: dict[Future[Outcome], Job] = {}
-        next_scan = 0.0
+    require_catalog()
+    owner, summary = this_process(), RunSummary()
+    remove_scratch(settings)
+    running: dict[Future[Outcome], Job] = {}
+    next_scan, paused = 0.0, False
+    with Crew(workers) as crew:
         while True:
             if time.monotonic() >= next_scan:
-                _merge(summary.scan, bootstrap_directory(settings.incoming, options.conversion))
-                if once:
-                    close_groups()
+                _scan(summary, settings, options, once=once)
                 next_scan = float("inf") if once else time.monotonic() + POLL_S
+            reconcile(settings)
             due = _due(options, once=once)
             report(None, due)
-            busy = set(running.values())
-            for job in [job for job in due if job not in busy][: workers - len(running)]:
-                running[executor.submit(execute, job, owner, settings, options)] = job
-            if not running:
-                if once:
-                    return summary
-                time.sleep(POLL_S)
-                continue
-            done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                del running[future]
-                outcome = future.result()
+            if not paused:
+                for job in _free(due, running.values())[: workers - len(running)]:
+                    running[crew.submit(execute, job, owner, settings, options)] = job
+            ended = _collect(running, crew, owner)
+            for outcome in ended:
                 summary.outcomes.append(outcome)
+                _add_refused(summary.scan, outcome.job)
                 report(outcome, due)
-                if outcome.result == "paused":
-                    return summary
+                paused = paused or outcome.result == "paused"
+            if not running and (paused or (once and not due)):
+                return summary
+            if not running and all(outcome.result == "lost" for outcome in ended):
+                time.sleep(HELD_POLL_S if once else POLL_S)
 
 
 def execute(job: Job, owner: str, settings: Settings, options: PipelineOptions) -> Outcome:
@@ -171,16 +156,52 @@ def execute(job: Job, owner: str, settings: Settings, options: PipelineOptions) 
     except Exception as trouble:  # noqa: BLE001 - the edge of the worker loop: a fault of ours is a row, too
         result = "failed" if attempt >= MAX_ATTEMPTS else "retry"
         error, tail = f"{type(trouble).__name__}: {trouble}", traceback.format_exc()
-    if result != "completed":
-        _record_failure(job, attempt, error, tail, retry=result != "failed")
+    if result != "completed" and not _record_failure(job, attempt, error, tail, retry=result != "failed"):
+        result = "lost"
     return Outcome(job, result, time.monotonic() - started, error)
 
 
-def release_dead_owners() -> list[str]:
-    """Let the jobs of processes of this host that no longer live be claimed again; return their ids."""
-    with get_session("products") as session:
-        orphans = [row for row in leases.list_jobs(session, state=JobState.RUNNING) if is_gone(row.owner)]
-        return [row.job_id for row in orphans if leases.expire_lease(session, row.job_id, row.attempt, now=time.time())]
+def _scan(summary: RunSummary, settings: Settings, options: PipelineOptions, *, once: bool) -> None:
+    """Enter the files that have come, and offer the groups that wait for no more."""
+    _merge(summary.scan, bootstrap_directory(settings.incoming, options.conversion))
+    if once:
+        close_groups()
+    else:
+        offer_groups(options.conversion, time.time())
+
+
+def _free(due: list[Job], running: Collection[Job]) -> list[Job]:
+    """Return the due jobs that nobody works on, here or in another runner."""
+    held = held_jobs(time.time())
+    return [job for job in due if job not in running and job.job_id not in held]
+
+
+def _collect(running: dict[Future[Outcome], Job], crew: Crew, owner: str) -> list[Outcome]:
+    """Wait a while for jobs to end; take them off the running ones and return how they ended."""
+    done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+    broken = any(isinstance(future.exception(), BrokenExecutor) for future in done)
+    if broken:
+        done, _ = wait(running)
+    outcomes = []
+    for future in done:
+        job = running.pop(future)
+        killed = isinstance(future.exception(), BrokenExecutor)
+        outcomes.append(_worker_killed(job, owner) if killed else future.result())
+    if broken:
+        crew.renew()
+    return outcomes
+
+
+def _worker_killed(job: Job, owner: str) -> Outcome:
+    """Record that the worker of a job was killed; nobody knows by whose fault, so each job of the pool counts one."""
+    with get_session("products", read_only=True) as session:
+        row = session.get(JobRow, job.job_id)
+    if row is None or (row.state, row.owner) != (JobState.RUNNING.value, owner):
+        return Outcome(job, "lost")
+    error = f"{job.job_id} stopped because a worker process was killed: is there enough memory for all workers?"
+    result = "failed" if row.attempt >= MAX_ATTEMPTS else "retry"
+    recorded = _record_failure(job, row.attempt, error, "", retry=result == "retry")
+    return Outcome(job, result if recorded else "lost", error=error)
 
 
 def _due(options: PipelineOptions, *, once: bool) -> list[Job]:
@@ -194,13 +215,18 @@ def _due(options: PipelineOptions, *, once: bool) -> list[Job]:
     return jobs
 
 
-def _record_failure(job: Job, attempt: int, error: str, tail: str, *, retry: bool) -> None:
+def _record_failure(job: Job, attempt: int, error: str, tail: str, *, retry: bool) -> bool:
+    """Write a failure into the job's row; False if a newer attempt owns it, whose business this is not."""
     logger.error("%s attempt %d: %s", job.job_id, attempt, error)
-    with get_session("products") as session:
-        leases.fail_job(session, job.job_id, attempt, error, tail, now=time.time(), retry=retry)
-    if job.stage is Stage.CONVERT and not retry:
-        with get_session("ingest") as session:
-            ingest_queue.fail_group(session, job.subject, error, now=time.time())
+    try:
+        with get_session("products") as session:
+            leases.fail_job(session, job.job_id, attempt, error, tail, now=time.time(), retry=retry)
+    except FencedError:
+        return False
+    if not retry:
+        follow_conversions()
+        follow_photometry()
+    return True
 
 
 def _merge(total: ScanReport, scan: ScanReport) -> None:
@@ -208,13 +234,9 @@ def _merge(total: ScanReport, scan: ScanReport) -> None:
         getattr(total, name).extend(getattr(scan, name))
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to end this worker when the process that made it ends, however it ends (Linux)."""
-    CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def failed_groups() -> dict[str, str]:
-    """Return the groups that failed for good, with their errors."""
-    with get_session("ingest", read_only=True) as session:
-        rows = session.scalars(select(IngestQueue).where(IngestQueue.state == "failed"))
-        return {row.group_id: row.error_message or "" for row in rows}
+def _add_refused(scan: ScanReport, job: Job) -> None:
+    """Let the files that were refused while their group was converted count like those that the scan refused."""
+    if job.stage is Stage.CONVERT:
+        with get_session("ingest", read_only=True) as session:
+            paths = [Path(row.path) for row in ingest_queue.list_quarantine(session, job.subject)]
+        scan.quarantined.extend(path for path in paths if path not in scan.quarantined)

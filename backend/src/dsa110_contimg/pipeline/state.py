@@ -62,6 +62,12 @@ def load_state(*, end_of_data: bool) -> State:
         )
 
 
+def held_jobs(now: float) -> set[str]:
+    """Return the jobs that some process works on: running, with a lease that holds."""
+    with get_session("products", read_only=True) as session:
+        return set(session.scalars(select(Job.job_id).where(Job.state == "running", Job.lease_expires_at >= now)))
+
+
 def form_mosaic_groups(options: MosaicOptions, *, end_of_data: bool) -> list[str]:
     """Enter the mosaic groups that the converted tiles allow and return their ids."""
     with get_session("products") as session:
@@ -69,7 +75,8 @@ def form_mosaic_groups(options: MosaicOptions, *, end_of_data: bool) -> list[str
             row.ms_path: row.group_id
             for row in session.scalars(select(MosaicGroupMember).where(MosaicGroupMember.is_new == 1))
         }
-        plans = plan_mosaic_groups(_tiles(session), grouped, options, end_of_data=end_of_data)
+        on_disk = [tile for tile in _tiles(session) if Path(tile.path).exists()]
+        plans = plan_mosaic_groups(on_disk, grouped, options, end_of_data=end_of_data)
         return [_add_group(session, plan, grouped) for plan in plans]
 
 

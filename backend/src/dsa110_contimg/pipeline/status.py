@@ -40,20 +40,19 @@ def overview(settings: Settings, subject: str | None = None) -> Overview:
     """
     view = Overview()
     with get_session("ingest", read_only=True) as session:
-        view.counts["groups"] = dict(
-            session.execute(select(IngestQueue.state, func.count()).group_by(IngestQueue.state)).tuples().all()
-        )
+        states = session.execute(select(IngestQueue.state, func.count()).group_by(IngestQueue.state))
+        view.counts["groups"] = dict(iter(states))
         for group in session.scalars(select(IngestQueue).where(IngestQueue.state == "failed")):
             view.failed[group.group_id] = group.error_message or "no reason recorded"
         for refused in session.scalars(select(Quarantine).order_by(Quarantine.path)):
             view.quarantined[refused.path] = refused.reason
     with get_session("products", read_only=True) as session:
-        stages = session.execute(select(MSIndex.stage, func.count()).group_by(MSIndex.stage)).tuples().all()
+        stages = session.execute(select(MSIndex.stage, func.count()).group_by(MSIndex.stage))
         view.counts["tiles"] = {stage or "unknown": count for stage, count in stages}
-        groups = session.execute(select(MosaicGroup.status, func.count()).group_by(MosaicGroup.status)).tuples().all()
-        view.counts["mosaic groups"] = dict(groups)
+        groups = session.execute(select(MosaicGroup.status, func.count()).group_by(MosaicGroup.status))
+        view.counts["mosaic groups"] = dict(iter(groups))
         candidates = select(ESECandidate.status, func.count()).group_by(ESECandidate.status)
-        view.counts["candidates"] = {s or "unknown": n for s, n in session.execute(candidates).tuples().all()}
+        view.counts["candidates"] = {s or "unknown": n for s, n in session.execute(candidates)}
         for job in session.scalars(select(Job).where(Job.state == "failed").order_by(Job.job_id)):
             view.failed[job.job_id] = job.error or "no reason recorded"
         if subject is not None:

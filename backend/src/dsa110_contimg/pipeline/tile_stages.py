@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
@@ -14,7 +14,7 @@ from dsa110_contimg.calibration import apply, flagging, quality, sky_model
 from dsa110_contimg.calibration import solve as solver
 from dsa110_contimg.database import get_session, ingest_queue
 from dsa110_contimg.database.caltable_repository import CaltableRepository
-from dsa110_contimg.database.models import Caltable, IngestQueue, MSIndex
+from dsa110_contimg.database.models import Caltable, MSIndex
 from dsa110_contimg.database.repositories import (
     ImageRepository,
     MSRepository,
@@ -22,12 +22,15 @@ from dsa110_contimg.database.repositories import (
     QARepository,
     ms_index_upsert,
 )
-from dsa110_contimg.errors import CalibrationError
+from dsa110_contimg.errors import BadInputError, CalibrationError, UnreadableDataError
 from dsa110_contimg.formats import caltable, fits_image, measurement_set, uvh5
+from dsa110_contimg.formats.uvh5 import SubbandHeader
 from dsa110_contimg.imaging.image import ImagingResult
 from dsa110_contimg.imaging.image import image as make_image
+from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.photometry import forced
 from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.reconcile import finish_group
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
 from dsa110_contimg.qa import checks as qa_checks
 from dsa110_contimg.visibilities import Gains, SkyImage, SkyModel, SkyPosition, Visibilities
@@ -43,11 +46,10 @@ def convert(context: Context, group_id: str) -> None:
     with get_session("ingest") as session:
         ingest_queue.claim_group(session, group_id)
         paths = [Path(row.file_path) for row in ingest_queue.list_subbands(session, group_id)]
-    headers = [uvh5.read_header(path) for path in paths]
-    conversion.check_group(headers, context.options.conversion)
+    headers = _sound_headers(group_id, paths, context.options.conversion)
     path = naming.ms_path(context.stage_dir, group_id)
     if not path.exists():
-        vis = conversion.load_group(paths, context.options.conversion)
+        headers, vis = _read_group(group_id, headers, context.options.conversion)
         measurement_set.save(path, vis)
         measurement_set.verify(path, vis)
     frame = conversion.tile_frame(headers[0])
@@ -69,12 +71,42 @@ def convert(context: Context, group_id: str) -> None:
             pointing_dec_deg=frame.phase_center.dec_deg,
             calibrator=transit.name if transit else None,
         )
-    names = [transit.name] if transit else []
-    with get_session("ingest") as session:
-        ingest_queue.finish_group(session, group_id)
-        row = session.scalars(select(IngestQueue).where(IngestQueue.group_id == group_id)).one()
-        row.has_calibrator, row.calibrators = int(bool(names)), json.dumps(names)
+    finish_group(group_id, transit.name if transit else None)
     logger.info("converted %s in %.1f s, %d subbands", group_id, time.monotonic() - started, len(headers))
+
+
+def _sound_headers(group_id: str, paths: Sequence[Path], options: ConversionOptions) -> list[SubbandHeader]:
+    """Read a group's headers; files that have gone bad or contradict the majority are quarantined."""
+    headers, refused = [], {}
+    for path in paths:
+        try:
+            headers.append(uvh5.read_header(path))
+        except BadInputError as error:
+            refused[path] = str(error)
+    refused |= {header.path: reason for header, reason in conversion.dissenters(headers)}
+    _quarantine(group_id, refused)
+    sound = [header for header in headers if header.path not in refused]
+    conversion.check_group(sound, options, group_id)
+    return sound
+
+
+def _read_group(
+    group_id: str, headers: list[SubbandHeader], options: ConversionOptions
+) -> tuple[list[SubbandHeader], Visibilities]:
+    """Read a group's data; a file that is damaged behind its header is quarantined and left out."""
+    while True:
+        try:
+            return headers, conversion.assemble(headers, options)
+        except UnreadableDataError as error:
+            _quarantine(group_id, {error.path: str(error)})
+            headers = [header for header in headers if header.path != error.path]
+            conversion.check_group(headers, options, group_id)
+
+
+def _quarantine(group_id: str, refused: Mapping[Path, str]) -> None:
+    with get_session("ingest") as session:
+        for path, reason in refused.items():
+            ingest_queue.quarantine_file(session, str(path), reason, group_id, now=time.time())
 
 
 def solve(context: Context, group_id: str) -> None:
@@ -105,13 +137,10 @@ def calibrate(context: Context, group_id: str) -> None:
     vis = _load_flagged(context, tile)
     tables = _nearest_bandpass(context, tile)
     gains = [caltable.load(Path(table.path)) for table in tables]
-    own = _own_gain(tile)
-    if own is None:
-        apply.apply(vis, gains, context.options.calibration)
-        own = _solve_phases(context, tile, vis)
-        apply.apply(vis, [caltable.load(Path(own.path))], context.options.calibration)
-    else:
-        apply.apply(vis, [*gains, caltable.load(Path(own.path))], context.options.calibration)
+    apply.apply(vis, gains, context.options.calibration)
+    # The own gains go on top in a step of their own, so that an attempt that finds them solved makes the same bits.
+    own = _own_gain(tile) or _solve_phases(context, tile, vis)
+    apply.apply(vis, [caltable.load(Path(own.path))], context.options.calibration)
     measurement_set.write_calibrated(Path(tile.path), vis)
     used = [table.path for table in (*tables, own)]
     with context.commit() as session:

@@ -1,0 +1,181 @@
+"""What a killed process left between the databases is made good: the others follow products and the files.
+
+A step's result is decided by one transaction in products. The rest comes after it or before it, in files and in
+databases of their own, and a kill may fall in between:
+
+    jobs            a job that runs for an owner that is gone may be claimed again
+    ingest          a group whose tile is indexed is completed; one whose conversion failed for good has failed
+    data_registry   photometry has ended when its job has; a publication without its process is finished or undone
+    products        the rows of a published mosaic name the published files
+    files           scratch of processes that are gone is removed
+
+Every function here may run at any time, any number of times, and beside other runners.
+"""
+
+import json
+import logging
+import time
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from dsa110_contimg.config import Settings
+from dsa110_contimg.database import get_session, ingest_queue, leases
+from dsa110_contimg.database.data_registration import recover_publishing, set_photometry_status
+from dsa110_contimg.database.models import (
+    DataProduct,
+    Image,
+    IngestQueue,
+    Job,
+    JobState,
+    Mosaic,
+    MSIndex,
+    ProductStatus,
+    QueueState,
+)
+from dsa110_contimg.database.mosaic_repository import MosaicRepository
+from dsa110_contimg.database.ownership import is_gone
+from dsa110_contimg.database.registry_rows import ensure_data_registry_db
+from dsa110_contimg.database.session import database_path
+from dsa110_contimg.formats import scratch
+from dsa110_contimg.pipeline.jobs import Stage
+
+logger = logging.getLogger(__name__)
+ENDED = (JobState.COMPLETED.value, JobState.FAILED.value)
+SCRATCH_FOLDERS = ("ms/science/*", "caltables", "images", "mosaics")
+
+
+def reconcile(settings: Settings) -> None:
+    """Bring every database to what products and the files say; cheap when there is nothing to do."""
+    release_dead_owners()
+    follow_conversions()
+    follow_photometry()
+    recover_publications()
+    follow_publications(settings)
+
+
+def remove_scratch(settings: Settings) -> list[Path]:
+    """Remove what killed processes left unfinished in the staging area, and return what it was."""
+    folders = [folder for pattern in SCRATCH_FOLDERS for folder in sorted(settings.stage.glob(pattern))]
+    removed = scratch.remove_abandoned(folders)
+    for path in removed:
+        logger.info("removed %s, which a killed process left", path)
+    return removed
+
+
+def release_dead_owners() -> list[str]:
+    """Let the jobs of processes of this host that no longer live be claimed again; return their ids."""
+    with get_session("products", read_only=True) as session:
+        orphans = [
+            row
+            for row in leases.list_jobs(session, state=JobState.RUNNING)
+            if is_gone(row.owner) and (row.lease_expires_at or 0.0) > time.time()
+        ]
+    if not orphans:
+        return []
+    with get_session("products") as session:
+        return [row.job_id for row in orphans if leases.expire_lease(session, row.job_id, row.attempt, now=time.time())]
+
+
+def finish_group(group_id: str, calibrator: str | None) -> None:
+    """Let the ingest queue say that a group's tile is indexed, and which calibrator transits in it."""
+    names = [calibrator] if calibrator else []
+    with get_session("ingest") as session:
+        ingest_queue.finish_group(session, group_id)
+        session.execute(
+            update(IngestQueue)
+            .where(IngestQueue.group_id == group_id)
+            .values(has_calibrator=int(bool(names)), calibrators=json.dumps(names))
+        )
+
+
+def follow_conversions() -> None:
+    """Let groups in progress follow their tiles and their jobs."""
+    with get_session("ingest", read_only=True) as session:
+        open_groups = [group.group_id for group in ingest_queue.list_groups(session, QueueState.IN_PROGRESS.value)]
+    if not open_groups:
+        return
+    with get_session("products", read_only=True) as session:
+        tiles = session.scalars(select(MSIndex).where(MSIndex.group_id.in_(open_groups))).all()
+        ended = _ended_jobs(session, Stage.CONVERT, open_groups)
+    for tile in tiles:
+        finish_group(str(tile.group_id), tile.calibrator)
+    indexed = {tile.group_id for tile in tiles}
+    for group_id, job in ended.items():
+        if job.state == JobState.FAILED.value and group_id not in indexed:
+            with get_session("ingest") as session:
+                ingest_queue.fail_group(session, group_id, job.error or "no reason recorded", now=time.time())
+
+
+def follow_photometry() -> None:
+    """Let the photometry gate of a product follow its job."""
+    with get_session("data_registry", read_only=True) as session:
+        measured = session.scalars(select(DataProduct.data_id).where(DataProduct.photometry_status == "running")).all()
+    if not measured:
+        return
+    with get_session("products", read_only=True) as session:
+        ended = _ended_jobs(session, Stage.PHOTOMETRY, list(measured))
+    if not ended:
+        return
+    with closing(ensure_data_registry_db(database_path("data_registry"))) as connection:
+        for data_id, job in ended.items():
+            set_photometry_status(connection, data_id, job.state)
+
+
+def recover_publications() -> None:
+    """Finish or undo the publications whose process is gone."""
+    with get_session("data_registry", read_only=True) as session:
+        interrupted = [
+            row.data_id
+            for row in session.scalars(
+                select(DataProduct).where(
+                    or_(
+                        DataProduct.status == ProductStatus.PUBLISHING.value,
+                        (DataProduct.status == ProductStatus.PUBLISHED.value) & DataProduct.owner.is_not(None),
+                    )
+                )
+            )
+            if is_gone(row.owner) or (row.lease_expires_at or 0.0) < time.time()
+        ]
+    if interrupted:
+        with closing(ensure_data_registry_db(database_path("data_registry"))) as connection:
+            recover_publishing(connection)
+
+
+def follow_publications(settings: Settings) -> None:
+    """Let the rows of published mosaics name the published files, whoever published them."""
+    staged = str(settings.stage)
+    with get_session("products", read_only=True) as session:
+        names = session.scalars(select(Mosaic.name).where(Mosaic.path.startswith(staged, autoescape=True))).all()
+    if not names:
+        return
+    with get_session("data_registry", read_only=True) as session:
+        published = session.execute(
+            select(DataProduct.data_id, DataProduct.published_path).where(
+                DataProduct.data_id.in_(names), DataProduct.status == ProductStatus.PUBLISHED.value
+            )
+        )
+        moved = {name: path for name, path in published if path is not None}
+    if moved:
+        with get_session("products") as session:
+            for name, path in moved.items():
+                follow_publication(session, name, path)
+
+
+def follow_publication(session: Session, mosaic_id: str, published_path: str) -> None:
+    """Let the rows of one mosaic and its companions name the published files."""
+    row = MosaicRepository.get_by_name(session, mosaic_id)
+    if row is None or row.path == published_path:
+        return
+    companions = [path for path in (row.noise_path, row.weight_path) if path is not None]
+    MosaicRepository.relocate(session, row.path, published_path)
+    for old in companions:
+        new = str(Path(published_path).parent / Path(old).name)
+        session.execute(update(Image).where(Image.path == old).values(path=new))
+
+
+def _ended_jobs(session: Session, stage: Stage, subjects: list[str]) -> dict[str, Job]:
+    rows = session.scalars(select(Job).where(Job.stage == stage.value, Job.subject.in_(subjects), Job.state.in_(ENDED)))
+    return {row.subject: row for row in rows}

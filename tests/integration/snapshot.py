@@ -1,0 +1,97 @@
+"""Everything that a run leaves, as values that can be compared: rows, pixels, visibilities, calibration tables.
+
+A snapshot maps a name ("products/images", "stage/images/x.fits") to what is found there. Left out are the columns
+in VOLATILE, which docs/decisions/0009-what-a-kill-may-change.md lists with a reason each; the installation's root
+is written as <root>.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from casacore import tables
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.pool import NullPool
+
+from dsa110_contimg.config import DATABASES, Settings
+from dsa110_contimg.database.session import connect
+
+TIMES = {
+    *("created_at", "updated_at", "stage_updated_at", "processed_at", "measured_at", "last_measured_at"),
+    *("received_at", "last_update", "discovered_at", "indexed_at", "registered_at", "staged_at", "published_at"),
+    *("mosaicked_at", "flagged_at", "heartbeat_at", "lease_expires_at"),
+}
+ATTEMPTS = {"attempt", "publish_attempts"}
+OWNERS = {"owner"}
+IDS = {"id"}
+VOLATILE = TIMES | ATTEMPTS | OWNERS | IDS
+MS_COLUMNS = ("DATA", "CORRECTED_DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "UVW", "TIME", "ANTENNA1", "ANTENNA2")
+
+Snapshot = dict[str, object]
+
+
+def take(root: Path) -> Snapshot:
+    """Return what an installation holds."""
+    settings = Settings(root=root)
+    found: Snapshot = {}
+    for name in DATABASES:
+        found |= {f"{name}/{table}": rows for table, rows in _rows(settings.database(name), root).items()}
+    for area in (settings.stage, settings.products):
+        found |= {str(path.relative_to(root)): content for path, content in _files(area)}
+    return found
+
+
+def differences(one: Snapshot, other: Snapshot) -> list[str]:
+    """Return a line for every row and file in which two snapshots differ."""
+    lines = []
+    for name in sorted(one.keys() | other.keys()):
+        mine, theirs = one.get(name, "absent"), other.get(name, "absent")
+        if isinstance(mine, list) and isinstance(theirs, list):
+            lines += [f"{name} - {row}" for row in mine if row not in theirs]
+            lines += [f"{name} + {row}" for row in theirs if row not in mine]
+            if len(mine) != len(theirs):
+                lines.append(f"{name}: {len(mine)} rows and {len(theirs)}")
+        elif mine != theirs:
+            lines.append(f"{name}: {mine} and {theirs}")
+    return lines
+
+
+def _rows(path: Path, root: Path) -> dict[str, list[str]]:
+    engine = create_engine("sqlite://", creator=lambda: connect(path, read_only=True), poolclass=NullPool)
+    names = inspect(engine).get_table_names()
+    found = {}
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok", path
+        for name in names:
+            rows = connection.execute(text(f'SELECT * FROM "{name}"')).mappings()
+            kept = [{column: value for column, value in row.items() if column not in VOLATILE} for row in rows]
+            found[name] = sorted(json.dumps(row, sort_keys=True).replace(str(root), "<root>") for row in kept)
+    engine.dispose()
+    return found
+
+
+def _files(area: Path) -> list[tuple[Path, object]]:
+    found: list[tuple[Path, object]] = []
+    for path in sorted(area.rglob("*")):
+        inside_table = any((parent / "table.dat").is_file() for parent in path.parents if parent != area)
+        if inside_table:
+            continue
+        if (path / "table.dat").is_file():
+            found.append((path, _table(path)))
+        elif path.is_file():
+            found.append((path, hashlib.sha256(path.read_bytes()).hexdigest()))
+    return found
+
+
+def _table(path: Path) -> dict[str, str]:
+    """Return a digest of each column of a Measurement Set, or of a calibration table."""
+    with tables.table(str(path), ack=False) as table:
+        present = table.colnames()
+        names = [name for name in MS_COLUMNS if name in present] if path.suffix == ".ms" else present
+        return {name: _digest(table, name) for name in names if table.nrows() and table.iscelldefined(name, 0)}
+
+
+def _digest(table: tables.table, name: str) -> str:
+    values = np.asarray(table.getcol(name))
+    return f"{values.shape} {hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()}"
