@@ -127,7 +127,11 @@ def test_an_attempt_that_was_overtaken_changes_nothing(monkeypatch: pytest.Monke
         assert session.get(MSIndex, f"/ms/{JOB.subject}.ms") is None
 
 
-@pytest.mark.parametrize(("owner", "released"), [(GONE, True), (this_process(), False), ("elsewhere:1:1", False)])
+@pytest.mark.parametrize(
+    ("owner", "released"),
+    [(GONE, True), (this_process(), False), ("elsewhere:1:1", False)],
+    ids=["gone", "alive", "elsewhere"],
+)
 def test_only_the_jobs_of_owners_that_are_gone_are_released(owner: str, released: bool) -> None:
     with get_session("products") as session:
         job_id = leases.ensure_job(session, JOB.stage, JOB.subject, now=time.time())
