@@ -12,14 +12,14 @@ NOISE = 0.001
 @pytest.mark.parametrize(
     ("peak", "last", "expected"),
     [
-        (1.0, None, _Plan(1.0, 0.03, final=False)),
+        (1.0, None, _Plan(1.0, 0.2, final=False)),
         (0.004, None, _Plan(0.004, 0.001, final=True)),
         (0.0009, None, None),
-        (0.2, _Plan(1.0, 0.03, final=False), _Plan(0.2, 0.006, final=False)),
-        (0.9, _Plan(1.0, 0.03, final=False), _Plan(0.9, 0.027, final=False)),
+        (0.2, _Plan(1.0, 0.2, final=False), _Plan(0.2, 0.04, final=False)),
+        (0.9, _Plan(1.0, 0.2, final=False), _Plan(0.9, 0.18, final=False)),
         (0.009, _Plan(0.012, 0.0024, final=False), _Plan(0.009, 0.001, final=True)),
         (0.0049, _Plan(0.02, 0.001, final=True), None),
-        (0.0051, _Plan(0.02, 0.001, final=True), _Plan(0.0051, 0.001, final=True)),
+        (0.0051, _Plan(0.02, 0.001, final=True), _Plan(0.0051, 0.00102, final=False)),
         (0.0085, _Plan(0.009, 0.001, final=True), None),
     ],
 )
@@ -37,4 +37,4 @@ def test_without_noise_the_accuracy_of_the_gridder_is_the_floor() -> None:
     assert _plan(1e-7, 0.0, 1e-6, None, OPTIONS) is None
     plan = _plan(1e-4, 0.0, 1e-6, None, OPTIONS)
     assert plan is not None
-    assert plan.stop == pytest.approx(3e-6)
+    assert plan.stop == pytest.approx(2e-5)

@@ -2,12 +2,9 @@ r"""CLEAN with major cycles: the minor cycle approximates, the major one is exac
 
 A major cycle cleans, on the image, every pixel that may hold a component down to
 
-    stop = max(0.03 · peak, auto_threshold · σ)
+    stop = max((1 − mgain) · peak, auto_threshold · σ)
 
-takes the components' visibilities off the samples, and images what is left. It gets there in sub-cycles, each a
-factor 1 − mgain deeper than the one before; between them the components' sidelobes are taken off the image by one
-convolution with the point spread function, which is a tenth of the work of an exact pass and right to a percent or
-so (the w-term and the averaging by baseline make it vary over the field). A pixel may hold a component where the
+takes the components' visibilities off the samples, and images what is left. A pixel may hold a component where the
 residual exceeds auto_mask · σ (the local rms), and from then on wherever it, or a neighbor, already does: so faint
 flux is collected around what is certain and nowhere else (Offringa & Smirnov 2017). The residual that is returned
 is always the exact one of the model that is returned.
@@ -21,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging.noise import local_sigma, robust_sigma
@@ -31,8 +27,6 @@ from dsa110_contimg.options import ImagingOptions
 
 logger = logging.getLogger(__name__)
 
-MAJOR_DEPTH = 0.03
-"""Where a major cycle stops, of its peak: well above what one point spread function for the field gets wrong."""
 MOST_SETBACKS = 3
 WORSE = 1.1
 STALLED = 0.5
@@ -85,7 +79,6 @@ def deconvolve(
     state = Deconvolution(np.zeros_like(dirty), dirty, 0, 0, 0, False)
     accuracy_jy = 0.01 * options.epsilon * brightest_jy
     mask = np.zeros(dirty.shape, bool)
-    sidelobes = _Sidelobes(psf, options.threads or -1)
     gain, last = options.gain, None
     while state.iterations < options.niter and state.major_cycles < options.max_major:
         allowed = mask | (np.abs(state.residual) > options.auto_mask * local_sigma(state.residual, beam_pixels))
@@ -93,7 +86,10 @@ def deconvolve(
         if plan is None:
             state.reached_threshold = True
             break
-        increment, iterations = _descend(state, allowed, sidelobes, gain, plan, options)
+        where = allowed & (np.abs(state.residual) >= plan.stop)
+        increment, iterations = _minor_cycle(
+            state.residual, psf, where, gain, plan.stop, options.niter - state.iterations
+        )
         samples.subtract(increment)
         residual = samples.dirty()
         if _peak(residual, allowed) > WORSE * plan.peak:
@@ -132,12 +128,12 @@ def _plan(peak: float, noise: float, accuracy_jy: float, last: _Plan | None, opt
     if peak <= floor or (last is not None and last.final and peak <= max(floor, options.auto_mask * noise)):
         return None
     if last is None:
-        stop = max(MAJOR_DEPTH * peak, floor)
+        stop = max((1.0 - options.mgain) * peak, floor)
         return _Plan(peak, stop, final=stop == floor)
     stalled = peak > STALLED * last.peak and peak < NEAR_NOISE * options.auto_mask * noise
     if last.final and stalled:
         return None
-    stop = floor if stalled else max(MAJOR_DEPTH * peak, floor)
+    stop = floor if stalled else max((1.0 - options.mgain) * peak, floor)
     return _Plan(peak, stop, final=stop == floor)
 
 
@@ -152,44 +148,6 @@ def _check_setbacks(state: Deconvolution, peak: float, gain: float) -> None:
 
 def _peak(image: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
     return float(np.abs(image[where]).max(initial=0.0))
-
-
-class _Sidelobes:
-    """The point spread function, ready to be convolved with components (periodically: far sidelobes wrap)."""
-
-    def __init__(self, psf: NDArray[np.float32], threads: int) -> None:
-        self.psf, self._threads = psf, threads
-        self._transform: NDArray[np.complex64] | None = None
-
-    def of(self, components: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the dirty image of components, Jy/beam."""
-        if self._transform is None:
-            self._transform = fft.rfft2(fft.ifftshift(self.psf), workers=self._threads)
-        product = fft.rfft2(components, workers=self._threads)
-        product *= self._transform
-        return np.asarray(fft.irfft2(product, s=components.shape, workers=self._threads))
-
-
-def _descend(
-    state: Deconvolution,
-    allowed: NDArray[np.bool_],
-    sidelobes: _Sidelobes,
-    gain: float,
-    plan: _Plan,
-    options: ImagingOptions,
-) -> tuple[NDArray[np.float32], int]:
-    """Clean one major cycle's depth in sub-cycles; return the components and the number of iterations."""
-    residual, level, left = state.residual, plan.peak, options.niter - state.iterations
-    total, iterations = np.zeros_like(residual), 0
-    while level > plan.stop and iterations < left:
-        level = max((1.0 - options.mgain) * level, plan.stop)
-        where = allowed & (np.abs(residual) >= level)
-        increment, done = _minor_cycle(residual, sidelobes.psf, where, gain, level, left - iterations)
-        total += increment
-        iterations += done
-        if level > plan.stop:
-            residual = residual - sidelobes.of(increment)
-    return total, iterations
 
 
 def _minor_cycle(
