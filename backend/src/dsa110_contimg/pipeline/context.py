@@ -70,3 +70,17 @@ class Context:
     def stage_dir(self) -> Path:
         """The folder of everything that is not published."""
         return self.settings.stage
+
+
+def pointing(tile: MSIndex) -> SkyPosition:
+    """Return where a tile points; a row that does not say is an error, never a default."""
+    if tile.pointing_ra_deg is None or tile.pointing_dec_deg is None:
+        raise PipelineError(f"{tile.path} has no pointing in ms_index: remove the Measurement Set and convert it again")
+    return SkyPosition(tile.pointing_ra_deg, tile.pointing_dec_deg)
+
+
+def mid_time(tile: MSIndex) -> float:
+    """Return the middle of a tile's observation (MJD); a row that does not say is an error, never a default."""
+    if tile.mid_mjd is None:
+        raise PipelineError(f"{tile.path} has no time in ms_index: remove the Measurement Set and convert it again")
+    return tile.mid_mjd

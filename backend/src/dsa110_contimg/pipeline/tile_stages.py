@@ -29,11 +29,11 @@ from dsa110_contimg.imaging.image import ImagingResult
 from dsa110_contimg.imaging.image import image as make_image
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.photometry import forced
-from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.context import Context, mid_time, pointing
 from dsa110_contimg.pipeline.reconcile import finish_group
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
 from dsa110_contimg.qa import checks as qa_checks
-from dsa110_contimg.visibilities import Gains, SkyImage, SkyModel, SkyPosition, Visibilities
+from dsa110_contimg.visibilities import Gains, SkyImage, SkyModel, Visibilities
 
 logger = logging.getLogger(__name__)
 FIELD_RADIUS_DEG = 2.2
@@ -175,7 +175,7 @@ def measure(context: Context, group_id: str) -> None:
     beam = fits_image.load(naming.image_path(context.stage_dir, Path(tile.path), "beam"))
     sources = context.catalog(picture.center, FIELD_RADIUS_DEG, context.options.photometry.min_flux_jy)
     measurements = forced.measure(picture, sources, context.options.photometry, beam=beam)
-    rows, missing = photometry_rows(str(path), measurements, lambda _source: tile.mid_mjd or float("nan"))
+    rows, missing = photometry_rows(str(path), measurements, lambda _source: mid_time(tile))
     with context.commit() as session:
         PhotometryRepository.store(session, rows)
         PhotometryRepository.store_missing(session, str(path), missing)
@@ -199,7 +199,7 @@ def _solve_set(context: Context, tile: MSIndex, vis: Visibilities, sky: SkyModel
     """Solve K and BP, then G on top, and register all of them: a set is registered whole or not at all."""
     options = context.options.calibration
     bandpass = solver.solve_bandpass(
-        vis, sky, options, source=source, flux_anchor=anchor, dec_deg=tile.pointing_dec_deg or 0.0
+        vis, sky, options, source=source, flux_anchor=anchor, dec_deg=pointing(tile).dec_deg
     )
     apply.apply(vis, bandpass, options)
     gains = solver.solve_gains(
@@ -209,7 +209,7 @@ def _solve_set(context: Context, tile: MSIndex, vis: Visibilities, sky: SkyModel
         kind="G" if anchor != "catalogue" else "GP",
         source=source,
         flux_anchor=anchor,
-        dec_deg=tile.pointing_dec_deg or 0.0,
+        dec_deg=pointing(tile).dec_deg,
     )
     _register(context, tile, [*bandpass, gains])
 
@@ -223,7 +223,7 @@ def _solve_phases(context: Context, tile: MSIndex, vis: Visibilities) -> Caltabl
         kind="GP",
         source="catalogue",
         flux_anchor="none",
-        dec_deg=tile.pointing_dec_deg or 0.0,
+        dec_deg=pointing(tile).dec_deg,
     )
     return _register(context, tile, [gains])[-1]
 
@@ -278,7 +278,7 @@ def _nearest_bandpass(context: Context, tile: MSIndex) -> list[Caltable]:
     with get_session("cal_registry") as session:
         found = CaltableRepository.find_valid_for_mjd(
             session,
-            tile.mid_mjd or 0.0,
+            mid_time(tile),
             table_type="BP",
             dec_deg=tile.pointing_dec_deg,
             dec_tolerance_deg=options.dec_tolerance_deg,
@@ -309,8 +309,7 @@ def _brightest_tile(context: Context, members: Sequence[MSIndex]) -> MSIndex:
     options = context.options.calibration
 
     def flux(tile: MSIndex) -> float:
-        center = SkyPosition(tile.pointing_ra_deg or 0.0, tile.pointing_dec_deg or 0.0)
-        return float(context.catalog(center, 1.0, options.model_min_flux_jy).flux_jy.sum())
+        return float(context.catalog(pointing(tile), 1.0, options.model_min_flux_jy).flux_jy.sum())
 
     fifth = members[min(4, len(members) - 1)]
     return max(members, key=lambda tile: (flux(tile), tile.path == fifth.path))
