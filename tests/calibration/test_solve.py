@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from dsa110_contimg.calibration.apply import apply
 from dsa110_contimg.calibration.reference import referenced
-from dsa110_contimg.calibration.solve import solve_bandpass, solve_gains
+from dsa110_contimg.calibration.solve import Prediction, solve_bandpass, solve_gains
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.options import CalibrationOptions
-from dsa110_contimg.visibilities import Gains, SkyModel, Visibilities, predict
+from dsa110_contimg.visibilities import Gains, SkyModel, Visibilities
 
 MakeTile = Callable[..., Visibilities]
 MakeGains = Callable[..., NDArray[np.complex128]]
@@ -165,7 +165,7 @@ def test_one_baseline_that_the_model_misses_is_weighted_down(make_tile: MakeTile
 def test_the_model_may_be_given_as_visibilities(make_tile: MakeTile, sky: SkyModel) -> None:
     vis = make_tile()
     one = solve_gains(vis, sky, OPTIONS, kind="GP", source="3C48")
-    two = solve_gains(vis, predict(vis, sky), OPTIONS, kind="GP", source="3C48")
+    two = solve_gains(vis, Prediction.of(vis, sky), OPTIONS, kind="GP", source="3C48")
     np.testing.assert_array_equal(one.values, two.values)
 
 

@@ -21,9 +21,19 @@ def rotate_numpy(
 def rotated(
     raw: NDArray[np.complex64], path_m: NDArray[np.float64], freq_hz: NDArray[np.float64], conjugate: NDArray[np.bool_]
 ) -> NDArray[np.complex64]:
-    out = np.full_like(raw, np.nan)
-    rotate_into(raw, path_m, freq_hz, conjugate, out)
+    out, flags = np.full_like(raw, np.nan), np.ones(raw.shape, bool)
+    rotate_into(raw, np.zeros(raw.shape, bool), path_m, freq_hz, conjugate, out, flags)
+    assert not flags.any()
     return out
+
+
+def test_what_is_bad_becomes_zero_and_flagged_in_its_place() -> None:
+    raw, bad = np.full((2, 3, 2), np.nan + 0j, np.complex64), np.zeros((2, 3, 2), bool)
+    raw[:, 0], bad[:, 1:], bad[1, 0, 1] = 1.0, True, True
+    out, flags = np.full_like(raw, np.nan), np.zeros(raw.shape, bool)
+    rotate_into(raw, bad, np.zeros(2), FREQ_HZ, np.zeros(2, bool), out, flags)
+    np.testing.assert_array_equal(flags, bad[:, ::-1])
+    np.testing.assert_array_equal(out, np.where(bad[:, ::-1], 0.0, 1.0))
 
 
 @pytest.fixture

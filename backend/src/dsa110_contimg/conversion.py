@@ -69,10 +69,7 @@ def assemble(headers: Sequence[SubbandHeader], options: ConversionOptions) -> Vi
         first = (telescope.N_SUBBANDS - 1 - header.index) * n_chan
         place = slice(first, first + n_chan)
         raw, bad = uvh5.read_visibilities(header)
-        raw[bad] = 0.0
-        descending = header.freq_hz[0] > header.freq_hz[-1]
-        rotate_into(raw, path_m, header.freq_hz, conjugate, vis.vis[:, place])
-        vis.flags[:, place] = bad[:, ::-1] if descending else bad
+        rotate_into(raw, bad, path_m, header.freq_hz, conjugate, vis.vis[:, place], vis.flags[:, place])
     logger.info("read group %s: %d subbands, %d rows", ordered[0].group_id, len(ordered), len(vis.time_mjd))
     return vis
 

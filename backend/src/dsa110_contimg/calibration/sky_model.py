@@ -9,6 +9,7 @@ A calibrator transits when its hour angle is zero at the tee's longitude; near t
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from dsa110_contimg.visibilities import SkyModel, Visibilities, beam_response
 
 TURN_DEG_PER_DAY = 360.98564736629
 REPLACE_DEG = 1.0 / 60.0
+NEGLIGIBLE = 1e-3
 
 
 class Transit(NamedTuple):
@@ -36,7 +38,7 @@ class Transit(NamedTuple):
 
 
 def field_model(vis: Visibilities, catalog: SkyModel, options: CalibrationOptions) -> SkyModel:
-    """Return the sources that the tile's visibilities hold.
+    """Return the sources that the tile's visibilities hold, but for those that together hardly show in them.
 
     Parameters
     ----------
@@ -63,7 +65,18 @@ def field_model(vis: Visibilities, catalog: SkyModel, options: CalibrationOption
             f"no source of {options.model_min_flux_jy} Jy within {options.model_radius_deg} deg of "
             f"{vis.field_name or 'the tile'}: import a catalogue, or lower model_min_flux_jy"
         )
-    return sky
+    return _worth_predicting(vis, sky)
+
+
+def _worth_predicting(vis: Visibilities, sky: SkyModel) -> SkyModel:
+    """Leave out the sources faintest behind the beam whose joint flux, in quadrature, is NEGLIGIBLE of the whole."""
+    coarse = replace(vis, freq_hz=vis.freq_hz[:: max(1, vis.freq_hz.size // 16)])
+    apparent = beam_response(coarse, sky.ra_deg, sky.dec_deg).mean(axis=0) * sky.flux_at(coarse.freq_hz)
+    flux_jy = apparent.max(axis=1)
+    faint_first = np.argsort(flux_jy, kind="stable")
+    joint = np.sqrt(np.cumsum(flux_jy[faint_first] ** 2))
+    kept = faint_first[joint > NEGLIGIBLE * flux_jy.sum()]
+    return sky.select(np.sort(kept))
 
 
 def transiting_calibrator(

@@ -38,8 +38,24 @@ SHORT_INTERVAL_S = 60.0
 MAX_DELAY_NS = 2000.0
 SLOW_ANCHOR_SYSTEMATIC = 0.03
 
-Sky = SkyModel | NDArray[np.complex64]
-"""A sky model, or visibilities already predicted from one, (n_row, n_chan) in Jy."""
+
+@dataclass(frozen=True)
+class Prediction:
+    """A sky model as one tile sees it: several solves of the tile share it."""
+
+    vis: NDArray[np.complex64]
+    """(n_row, n_chan), Jy."""
+    n_sources: int
+    flux_jy: float
+    """Of all sources, before the primary beam."""
+
+    @classmethod
+    def of(cls, vis: Visibilities, sky: SkyModel) -> "Prediction":
+        """Predict a sky model."""
+        return cls(predict(vis, sky), len(sky), float(sky.flux_jy.sum()))
+
+
+Sky = SkyModel | Prediction
 
 
 def solve_bandpass(
@@ -156,12 +172,11 @@ class _Problem:
     """Visibilities, model and the rows of each baseline, with the present antennas numbered from zero."""
 
     vis: Visibilities
-    model: NDArray[np.complex64]
+    model: Prediction
     weights: NDArray[np.float32]
     rows: BaselineRows
     antennas: NDArray[np.int64]
     options: CalibrationOptions
-    description: dict[str, str]
 
     @classmethod
     def of(cls, vis: Visibilities, sky: Sky, options: CalibrationOptions) -> "_Problem":
@@ -175,13 +190,8 @@ class _Problem:
         weights[~np.isfinite(weights)] = 0.0
         if options.min_uv_m > 0.0:
             weights[np.hypot(vis.uvw_m[:, 0], vis.uvw_m[:, 1]) < options.min_uv_m] = 0.0
-        description = {}
-        if isinstance(sky, SkyModel):
-            description = {"model_sources": str(len(sky)), "model_flux_jy": f"{sky.flux_jy.sum():.4f}"}
-        model = predict(vis, sky) if isinstance(sky, SkyModel) else sky
-        return cls(
-            vis, model, weights, BaselineRows(rows.order, rows.start, first, second), antennas, options, description
-        )
+        model = Prediction.of(vis, sky) if isinstance(sky, SkyModel) else sky
+        return cls(vis, model, weights, BaselineRows(rows.order, rows.start, first, second), antennas, options)
 
     def solve(
         self,
@@ -202,7 +212,7 @@ class _Problem:
         if when is None:
             when = np.zeros(vis.time_mjd.size, np.int64)
         cross, power = normal_equations(
-            vis.vis, vis.flags, self.weights, self.model, known, self.rows, (interval, group, when)
+            vis.vis, vis.flags, self.weights, self.model.vis, known, self.rows, (interval, group, when)
         )
         fewest = self.options.min_baselines
         gains, snr = solve_antennas(cross, power, self.rows.first, self.rows.second, n_ant, phase_only, fewest)
@@ -273,7 +283,8 @@ class _Frame:
             "field": vis.field_name,
             "telescope": vis.telescope,
             **({} if steady else {"flux_systematic": str(SLOW_ANCHOR_SYSTEMATIC)}),
-            **problem.description,
+            "model_sources": str(problem.model.n_sources),
+            "model_flux_jy": f"{problem.model.flux_jy:.4f}",
         }
 
 

@@ -9,6 +9,7 @@ import typer
 from dsa110_contimg import __version__
 from dsa110_contimg.cli import catalog, demo, image, process, simulate
 from dsa110_contimg.errors import PipelineError
+from dsa110_contimg.memory import keep_freed_memory
 
 app = typer.Typer(
     help="DSA-110 continuum pipeline: subband files in, published mosaics and light curves out.",
@@ -40,6 +41,7 @@ def options(
 
 def main() -> None:
     """Run a command; what is wrong with its input is one sentence, not a traceback."""
+    keep_freed_memory()
     try:
         app()
     except PipelineError as error:

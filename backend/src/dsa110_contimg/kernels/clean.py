@@ -7,14 +7,17 @@ function there (Högbom 1974), on those pixels only that may become components b
     k = argmax |r|        r_j −= g r_k P(x_j − x_k)        c_k += g r_k
 
 The point spread function is as large as the image; pixels farther apart than half of it do not see each other.
+Rounds of iterations run on the pixels above a fraction of the peak alone; what they found is then taken off the rest.
 """
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+ROUND_DEPTH = 0.4
+"""Fraction of the peak down to which one round cleans."""
 
-@njit(cache=True)
+
 def clean_pixels(
     values: NDArray[np.float32],
     pixels: NDArray[np.int32],
@@ -45,6 +48,30 @@ def clean_pixels(
     tuple
         The component flux of each pixel, the number of iterations and the largest residual left.
     """
+    fluxes, iterations = np.zeros(values.size), 0
+    start = peak = float(np.abs(values).max(initial=0.0))
+    while iterations < max_iterations and threshold < peak <= 2.0 * start:
+        floor = max(threshold, ROUND_DEPTH * peak)
+        active = np.flatnonzero(np.abs(values) >= floor)
+        found, count = _one_round(values[active], pixels[active], psf, gain, floor, max_iterations - iterations)
+        hit = found != 0.0
+        _take_off(values, pixels, psf, pixels[active[hit]], found[hit])
+        fluxes[active] += found
+        iterations += count
+        peak = float(np.abs(values).max())
+    return fluxes, iterations, peak
+
+
+@njit(cache=True)
+def _one_round(
+    values: NDArray[np.float32],
+    pixels: NDArray[np.int32],
+    psf: NDArray[np.float32],
+    gain: float,
+    threshold: float,
+    max_iterations: int,
+) -> tuple[NDArray[np.float64], int]:
+    """Return the component flux of each pixel and the number of iterations; `values` are changed in place."""
     ny, nx = psf.shape
     fluxes = np.zeros(values.size, np.float64)
     best, peak = 0, np.float32(0.0)
@@ -64,7 +91,27 @@ def clean_pixels(
             if abs(values[j]) > peak:
                 best, peak = j, abs(values[j])
         iteration += 1
-    return fluxes, iteration, float(peak)
+    return fluxes, iteration
+
+
+@njit(parallel=True, cache=True)
+def _take_off(
+    values: NDArray[np.float32],
+    pixels: NDArray[np.int32],
+    psf: NDArray[np.float32],
+    components: NDArray[np.int32],
+    fluxes: NDArray[np.float64],
+) -> None:
+    """Subtract the point spread functions of components (n, 2) from every pixel, in place."""
+    ny, nx = psf.shape
+    for j in prange(values.size):
+        y, x = pixels[j, 0] + ny // 2, pixels[j, 1] + nx // 2
+        total = 0.0
+        for k in range(fluxes.size):
+            dy, dx = y - components[k, 0], x - components[k, 1]
+            if 0 <= dy < ny and 0 <= dx < nx:
+                total += fluxes[k] * psf[dy, dx]
+        values[j] -= np.float32(total)
 
 
 @njit(parallel=True, cache=True)

@@ -12,8 +12,7 @@ is not called variable for the last percent of its flux scale.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erfc
-from scipy.stats import chi2
+from scipy.special import chdtrc, erfc
 
 from dsa110_contimg.kernels.variability import pair_vs
 from dsa110_contimg.options import PhotometryOptions
@@ -74,7 +73,7 @@ def variability(stats: LightCurveStats, lightcurve: LightCurve, options: Photome
 
 def unlikely(chi2_nu: float, degrees: int, sigma: float) -> bool:
     """Say whether a constant source shows this reduced chi-square less often than so many sigma (two-sided)."""
-    return bool(chi2.sf(chi2_nu * degrees, degrees) < erfc(sigma / np.sqrt(2.0)))
+    return bool(chdtrc(degrees, chi2_nu * degrees) < erfc(sigma / np.sqrt(2.0)))
 
 
 def rapid_change(lightcurve: LightCurve, options: PhotometryOptions) -> Candidate | None:

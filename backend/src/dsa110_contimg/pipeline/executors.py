@@ -13,6 +13,8 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+from dsa110_contimg.memory import keep_freed_memory
+
 P = ParamSpec("P")
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
@@ -47,7 +49,7 @@ class Crew:
         if self.workers == 1:
             return None
         context = get_context("spawn")
-        return ProcessPoolExecutor(self.workers, context, initializer=_die_with_parent, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(self.workers, context, initializer=_start_worker, initargs=(os.getpid(),))
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +61,9 @@ class Crew:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _die_with_parent(parent: int) -> None:
+def _start_worker(parent: int) -> None:
     """Ask the kernel to end this worker when its parent ends (Linux); end now if the parent already has."""
+    keep_freed_memory()
     CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

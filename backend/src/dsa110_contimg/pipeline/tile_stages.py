@@ -198,13 +198,14 @@ def _field_sky(context: Context, vis: Visibilities) -> SkyModel:
 def _solve_set(context: Context, tile: MSIndex, vis: Visibilities, sky: SkyModel, *, source: str, anchor: str) -> None:
     """Solve K and BP, then G on top, and register all of them: a set is registered whole or not at all."""
     options = context.options.calibration
+    model = solver.Prediction.of(vis, sky)
     bandpass = solver.solve_bandpass(
-        vis, sky, options, source=source, flux_anchor=anchor, dec_deg=pointing(tile).dec_deg
+        vis, model, options, source=source, flux_anchor=anchor, dec_deg=pointing(tile).dec_deg
     )
     apply.apply(vis, bandpass, options)
     gains = solver.solve_gains(
         vis,
-        sky,
+        model,
         options,
         kind="G" if anchor != "catalogue" else "GP",
         source=source,
