@@ -63,3 +63,9 @@ def test_empty_samples() -> None:
     kernels.flag_empty(vis, flags)
     assert sorted(map(tuple, np.argwhere(flags).tolist())) == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1), (1, 2, 1)]
     np.testing.assert_array_equal(kernels.count_flags(flags), [[2, 0], [1, 2]])
+
+
+def test_a_row_has_data_if_one_sample_is_left() -> None:
+    flags = np.ones((4, 5, 2), bool)
+    flags[1, 0, 0], flags[3, 4, 1] = False, False
+    assert kernels.rows_with_data(flags).tolist() == [False, True, False, True]

@@ -1,29 +1,58 @@
 """`contimg`: every command of the pipeline."""
 
+import importlib
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 
 from dsa110_contimg import __version__
-from dsa110_contimg.cli import catalog, demo, image, process, simulate
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.memory import keep_freed_memory
 
+COMMANDS = {
+    "demo": "demo:demo",
+    "simulate": "simulate:simulate",
+    "init": "process:init",
+    "run": "process:run",
+    "status": "process:status",
+    "image": "image:image",
+    "catalog": "catalog:app",
+}
+"""Module and function of each command, or the application of several."""
+
+
+class Commands(typer.core.TyperGroup):
+    """Imports a command when it is asked for, so that one command does not wait for what only others need."""
+
+    def list_commands(self, _context: Any) -> list[str]:  # noqa: ANN401 - typer does not export click's type
+        """Return the names, as help lists them."""
+        return list(COMMANDS)
+
+    def get_command(self, _context: Any, name: str) -> Any:  # noqa: ANN401
+        """Return a command by name, or None."""
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name].split(":")
+        found = getattr(importlib.import_module(f"dsa110_contimg.cli.{module}"), attribute)
+        root = typer.Typer(rich_markup_mode=None)
+        if isinstance(found, typer.Typer):
+            root.add_typer(found, name=name)
+        else:
+            root.command(name)(found)
+        return typer.main.get_group(root).commands[name]
+
+
 app = typer.Typer(
+    cls=Commands,
     help="DSA-110 continuum pipeline: subband files in, published mosaics and light curves out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("demo")(demo.demo)
-app.command("simulate")(simulate.simulate)
-app.command("init")(process.init)
-app.command("run")(process.run)
-app.command("status")(process.status)
-app.command("image")(image.image)
-app.add_typer(catalog.app, name="catalog")
 
 
 @app.callback(invoke_without_command=True)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.formats.ms_subtables import SECONDS_PER_DAY, write_subtables
 from dsa110_contimg.formats.scratch import scratch_path
+from dsa110_contimg.kernels.flags import rows_with_data
 from dsa110_contimg.telescope import TELESCOPE_NAME, aberration_scale
 from dsa110_contimg.visibilities import SkyPosition, Visibilities
 
@@ -211,7 +212,7 @@ def _read(path: Path, table: tables.table, column: str) -> Visibilities:
     step = hands[-1] - hands[0] or 1
     pick = (slice(None), order, slice(hands[0], hands[-1] + step if hands[-1] + step >= 0 else None, step))
     flags = _cells(table, "FLAG", bool)[pick]
-    flags |= table.getcol("FLAG_ROW")[:, None, None]
+    flags[table.getcol("FLAG_ROW")] = True
     mid_mjd = 0.5 * (time_mjd.min() + time_mjd.max())
     return Visibilities(
         vis=_cells(table, column, np.complex64)[pick],
@@ -321,7 +322,7 @@ def _write(path: Path, vis: Visibilities) -> None:
 
 def _put_flags_and_weights(table: tables.table, vis: Visibilities) -> None:
     table.putcol("FLAG", vis.flags)
-    table.putcol("FLAG_ROW", vis.flags.all(axis=(1, 2)))
+    table.putcol("FLAG_ROW", ~rows_with_data(vis.flags))
     table.putcol("WEIGHT", vis.weights)
     with np.errstate(divide="ignore"):
         sigma = np.where(vis.weights > 0, 1.0 / np.sqrt(vis.weights), 0.0).astype(np.float32)

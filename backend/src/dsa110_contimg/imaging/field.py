@@ -17,6 +17,7 @@ import numpy as np
 
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.kernels.beams import airy_radius
+from dsa110_contimg.kernels.flags import rows_with_data
 from dsa110_contimg.options import ImagingOptions
 from dsa110_contimg.telescope import DISH_DIAMETER_M, SPEED_OF_LIGHT
 from dsa110_contimg.visibilities import Visibilities
@@ -55,7 +56,7 @@ def choose_field(vis: Visibilities, options: ImagingOptions) -> Field:
 
 def longest_baseline_m(vis: Visibilities) -> float:
     """Return the longest projected baseline with unflagged data, in metres."""
-    usable = ~vis.flags.all(axis=(1, 2)) & (vis.weights > 0.0).all(axis=1) & (vis.antenna1 != vis.antenna2)
+    usable = rows_with_data(vis.flags) & (vis.weights > 0.0).all(axis=1) & (vis.antenna1 != vis.antenna2)
     if not usable.any():
         raise ImagingError(f"every visibility of {vis.field_name or 'the set'} is flagged: there is nothing to image")
     return float(np.hypot(vis.uvw_m[usable, 0], vis.uvw_m[usable, 1]).max())

@@ -29,10 +29,12 @@ def local_sigma(image: NDArray[np.float32], beam_pixels: float) -> NDArray[np.fl
     if boxes < FEWEST_BOXES:
         return np.full(image.shape, whole, np.float32)
     edges = np.linspace(0, image.shape[0], boxes + 1).astype(int)
+    # Pixels closer than a quarter of a beam tell the same.
+    step = max(1, int(beam_pixels / 4.0))
     coarse = np.empty((boxes, boxes), np.float32)
     for j in range(boxes):
         for i in range(boxes):
-            coarse[j, i] = robust_sigma(image[edges[j] : edges[j + 1] : 2, edges[i] : edges[i + 1] : 2])
+            coarse[j, i] = robust_sigma(image[edges[j] : edges[j + 1] : step, edges[i] : edges[i + 1] : step])
     middles = 0.5 * (edges[:-1] + edges[1:] - 1.0)
     lines = [np.interp(np.arange(image.shape[0]), middles, row) for row in np.eye(boxes)]
     bilinear = np.stack(lines, axis=1).astype(np.float32)

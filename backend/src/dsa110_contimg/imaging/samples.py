@@ -19,6 +19,7 @@ from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging.field import Field, fast_even_size
 from dsa110_contimg.kernels.averaging import average_stokes_i, channels_per_sample
 from dsa110_contimg.kernels.beams import airy_radius
+from dsa110_contimg.kernels.flags import rows_with_data
 from dsa110_contimg.kernels.gridding import Raster, degrid, grid
 from dsa110_contimg.kernels.weights import add_density, apply_factor, briggs_factor, cells_on_a_side, uniform_factor
 from dsa110_contimg.kernels.zoom import double, halve
@@ -107,7 +108,7 @@ def average(vis: Visibilities, bright: SkyModel | None = None) -> list[Block]:
 
     Channels are averaged only where they are evenly spaced and the primary beam is known.
     """
-    rows = np.flatnonzero((vis.antenna1 != vis.antenna2) & ~vis.flags.all(axis=(1, 2)))
+    rows = np.flatnonzero((vis.antenna1 != vis.antenna2) & rows_with_data(vis.flags))
     n_average = np.ones(rows.size, np.int64)
     steps = np.diff(vis.freq_hz)
     if steps.size and vis.pointing_mjd.size and np.allclose(steps, steps[0], rtol=1e-6):

@@ -228,6 +228,18 @@ def flag_empty(vis: NDArray[np.complex64], flags: NDArray[np.bool_]) -> None:
 
 
 @njit(cache=True, parallel=True)
+def rows_with_data(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows have an unflagged sample, (n_row,), at the first that is found."""
+    found = np.zeros(flags.shape[0], np.bool_)
+    for row in prange(flags.shape[0]):
+        for flag in flags[row].flat:
+            if not flag:
+                found[row] = True
+                break
+    return found
+
+
+@njit(cache=True, parallel=True)
 def count_flags(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the number of flagged channels of each row and polarization, (n_row, n_pol)."""
     counts = np.zeros((flags.shape[0], flags.shape[2]), np.int64)
