@@ -22,7 +22,7 @@ LONGER_FOR_A_REASON: dict[str, str] = {
 ROOTS = re.compile(r"/(data|stage|home|opt|usr|etc|var|tmp|mnt|work|dev|proc|scratch|root)(/|$)")
 KERNEL_FILES = re.compile(r"/(proc|dev)/")
 MAY_OPEN = {"database/session.py"}
-MAY_USE_SYSTEM_FILES = {"database/ownership.py", "formats/scratch.py"}
+MAY_USE_SYSTEM_FILES = {"processes.py"}
 
 
 def name_of(path: Path) -> str:

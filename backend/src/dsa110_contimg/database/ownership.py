@@ -6,24 +6,13 @@ used again, a pair of id and start time is not (until the next boot, when it bel
 
 import os
 import socket
-from pathlib import Path
 
-_START_FIELD = 19
-
-
-def _start_ticks(pid: int) -> str | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    # The second field is the program's name in parentheses and may hold spaces.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[_START_FIELD]
+from dsa110_contimg.processes import start_ticks
 
 
 def this_process() -> str:
     """Return the owner name of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid()) or 0}"
+    return f"{socket.gethostname()}:{os.getpid()}:{start_ticks(os.getpid()) or 0}"
 
 
 def is_gone(owner: str | None) -> bool:
@@ -31,4 +20,4 @@ def is_gone(owner: str | None) -> bool:
     parts = (owner or "").rsplit(":", 2)
     if len(parts) != 3 or parts[0] != socket.gethostname() or not parts[1].isdigit() or parts[2] == "0":
         return False
-    return _start_ticks(int(parts[1])) != parts[2]
+    return str(start_ticks(int(parts[1]))) != parts[2]

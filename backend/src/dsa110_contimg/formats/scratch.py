@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dsa110_contimg.processes import start_ticks
+
 _WRITER = re.compile(r"\.(?P<host>[^.].*)\.(?P<pid>\d+)\.[0-9a-f]{12}\.partial")
-_START_FIELD = 19
 _CLOCK_SLACK_S = 2.0
 
 
@@ -55,14 +56,14 @@ def remove_abandoned(folders: Iterable[Path]) -> list[Path]:
 
 def _is_gone(pid: int, scratch: Path) -> bool:
     """Return whether the writer of a scratch has ended: no such process, or one that was born after it."""
+    started = start_ticks(pid)
+    if started is None:
+        return True
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         changed_unix = scratch.stat().st_ctime
     except OSError:
         return True
-    if fields[0] in "ZX":
-        return True
-    born_s = float(fields[_START_FIELD]) / os.sysconf("SC_CLK_TCK")
+    born_s = started / os.sysconf("SC_CLK_TCK")
     return time.time() - changed_unix > time.clock_gettime(time.CLOCK_BOOTTIME) - born_s + _CLOCK_SLACK_S
 
 

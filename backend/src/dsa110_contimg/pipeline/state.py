@@ -20,6 +20,7 @@ from dsa110_contimg.database.models import (
 )
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.options import MosaicOptions
+from dsa110_contimg.pipeline.context import mid_time, pointing
 from dsa110_contimg.pipeline.jobs import (
     GroupState,
     MosaicGroupState,
@@ -90,16 +91,19 @@ def _add_group(session: Session, members: tuple[TileState, ...], grouped: dict[s
 
 
 def _tiles(session: Session) -> list[TileState]:
+    """Return the tiles whose time and pointing are known; old rows without them can be nobody's neighbor."""
+    known = (MSIndex.mid_mjd.is_not(None), MSIndex.pointing_ra_deg.is_not(None), MSIndex.pointing_dec_deg.is_not(None))
+    rows = session.scalars(select(MSIndex).where(*known).order_by(MSIndex.mid_mjd, MSIndex.path))
     return [
         TileState(
             path=row.path,
             group_id=row.group_id or naming.group_id_of_ms(Path(row.path)),
             stage=row.stage or "",
-            mid_mjd=row.mid_mjd or 0.0,
-            dec_deg=row.pointing_dec_deg or 0.0,
+            mid_mjd=mid_time(row),
+            dec_deg=pointing(row).dec_deg,
             calibrator=row.calibrator,
         )
-        for row in session.scalars(select(MSIndex).order_by(MSIndex.mid_mjd, MSIndex.path))
+        for row in rows
     ]
 
 
