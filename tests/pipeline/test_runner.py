@@ -51,8 +51,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def execute(monkeypatch: pytest.MonkeyPatch, work: Work, job: Job = JOB) -> runner.Outcome:
-    monkeypatch.setitem(runner.STAGES, job.stage, work)
+    monkeypatch.setattr(runner, "function_of", lambda _stage: work)
     return runner.execute(job, this_process(), Settings(), PipelineOptions())
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_every_stage_has_a_function(stage: Stage) -> None:
+    assert callable(runner.function_of(stage))
 
 
 def row_of(job: Job = JOB) -> JobRow:
@@ -276,7 +281,7 @@ def test_once_ends_and_its_exit_code_tells_how(
 ) -> None:
     for group_id in ("g1", "g2"):
         add_group(group_id)
-    monkeypatch.setitem(runner.STAGES, Stage.CONVERT, work)
+    monkeypatch.setattr(runner, "function_of", lambda _stage: work)
     summary = run_once()
     assert ([outcome.result for outcome in summary.outcomes], summary.exit_code) == (results, code)
 
@@ -287,7 +292,7 @@ def test_a_run_takes_over_from_a_runner_that_was_killed(monkeypatch: pytest.Monk
     with get_session("products") as session:
         leases.ensure_job(session, job.stage, job.subject, now=time.time())
         leases.claim_job(session, job.job_id, GONE, 3600.0, time.time())
-    monkeypatch.setitem(runner.STAGES, Stage.CONVERT, index_tile)
+    monkeypatch.setattr(runner, "function_of", lambda _stage: index_tile)
     assert [outcome.result for outcome in run_once().outcomes] == ["completed"]
     assert row_of(job).attempt == 2
 
@@ -302,7 +307,7 @@ def race(root: Path, log: Path) -> None:
         time.sleep(0.05)
         index_tile(context, subject)
 
-    runner.STAGES[Stage.CONVERT] = work
+    pytest.MonkeyPatch().setattr(runner, "function_of", lambda _stage: work)
     assert run_once().exit_code == 0
 
 

@@ -244,7 +244,9 @@ def count_flags(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the number of flagged channels of each row and polarization, (n_row, n_pol)."""
     counts = np.zeros((flags.shape[0], flags.shape[2]), np.int64)
     for row in prange(flags.shape[0]):
-        for chan in range(flags.shape[1]):
-            for pol in range(flags.shape[2]):
-                counts[row, pol] += flags[row, chan, pol]
+        for pol in range(flags.shape[2]):
+            count = 0
+            for chan in range(flags.shape[1]):
+                count += flags[row, chan, pol]
+            counts[row, pol] = count
     return counts
