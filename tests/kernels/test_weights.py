@@ -11,6 +11,7 @@ from dsa110_contimg.kernels.weights import (
     apply_factor,
     briggs_factor,
     cells_on_a_side,
+    cells_reached,
     uniform_factor,
 )
 
@@ -65,9 +66,9 @@ def ours(robust: float | None) -> NDArray[np.float32]:
     uvw, weights = samples()
     n_cell = cells_on_a_side(SIZE)
     density = np.zeros((n_cell // 2, n_cell))
-    add_density(uvw, FREQ_HZ, weights, CELL, density)
+    add_density(uvw, FREQ_HZ, weights, CELL, n_cell, density)
     factor = uniform_factor(density) if robust is None else briggs_factor(density, robust)
-    apply_factor(uvw, FREQ_HZ, weights, CELL, factor)
+    apply_factor(uvw, FREQ_HZ, weights, CELL, n_cell, factor)
     return weights
 
 
@@ -76,6 +77,20 @@ def test_weights_are_those_of_the_plain_loop(robust: float | None) -> None:
     expected = brute_force(robust)
     assert 0 < np.count_nonzero(expected == 0.0) < 200, "some samples must lie outside the grid, most inside"
     np.testing.assert_allclose(ours(robust), expected, rtol=2e-6)
+
+
+def test_the_part_that_samples_reach_holds_all_of_them() -> None:
+    uvw, weights = samples()
+    uvw = 0.3 * uvw
+    n_cell = cells_on_a_side(SIZE)
+    reach = np.abs(uvw[:, :2]).max(axis=0) * FREQ_HZ.max() / C
+    part, whole = np.zeros(cells_reached(reach[0], reach[1], CELL, n_cell)), np.zeros((n_cell // 2, n_cell))
+    assert part.size < 0.5 * whole.size
+    add_density(uvw, FREQ_HZ, weights, CELL, n_cell, part)
+    add_density(uvw, FREQ_HZ, weights, CELL, n_cell, whole)
+    side = (n_cell - part.shape[1]) // 2
+    np.testing.assert_array_equal(whole[: part.shape[0], side : n_cell - side], part)
+    assert whole.sum() == pytest.approx(part.sum()) == pytest.approx(float(weights.sum()))
 
 
 def test_robustness_runs_from_uniform_to_natural() -> None:

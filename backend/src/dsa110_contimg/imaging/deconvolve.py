@@ -91,7 +91,7 @@ def deconvolve(
             state.residual, psf, where, gain, plan.stop, options.niter - state.iterations
         )
         samples.subtract(increment)
-        residual = samples.dirty()
+        residual = samples.dirty(quick=not plan.final)
         if _peak(residual, allowed) > WORSE * plan.peak:
             samples.subtract(-increment)
             state.setbacks += 1
@@ -103,9 +103,9 @@ def deconvolve(
         state.iterations += iterations
         state.major_cycles += 1
         mask |= _grown(increment != 0.0)
-        logger.info(
-            "major cycle %d: peak %.4g to %.4g Jy, %d iterations", state.major_cycles, plan.peak, plan.stop, iterations
-        )
+        logger.info("major cycle %d: peak %.4g to %.4g Jy", state.major_cycles, plan.peak, plan.stop)
+    if last is not None and not last.final:
+        state.residual = samples.dirty()
     return state
 
 

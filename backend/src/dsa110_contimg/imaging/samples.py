@@ -21,7 +21,14 @@ from dsa110_contimg.kernels.averaging import average_stokes_i, channels_per_samp
 from dsa110_contimg.kernels.beams import airy_radius
 from dsa110_contimg.kernels.flags import rows_with_data
 from dsa110_contimg.kernels.gridding import Raster, degrid, grid
-from dsa110_contimg.kernels.weights import add_density, apply_factor, briggs_factor, cells_on_a_side, uniform_factor
+from dsa110_contimg.kernels.weights import (
+    add_density,
+    apply_factor,
+    briggs_factor,
+    cells_on_a_side,
+    cells_reached,
+    uniform_factor,
+)
 from dsa110_contimg.kernels.zoom import double, halve
 from dsa110_contimg.options import ImagingOptions
 from dsa110_contimg.telescope import DISH_DIAMETER_M, SPEED_OF_LIGHT
@@ -32,6 +39,8 @@ AVERAGING_LEVEL = 0.2
 ROWS_AT_ONCE = 8192
 COARSE_LIMIT = 0.85
 MARGIN = 1.04
+QUICK = 3.0
+"""What only guides CLEAN is gridded this many times less accurately, which saves a fifth of its time."""
 BLOCK_COST = 2_300_000
 """Samples that grid in the time of one block's Fourier transforms (measured: 0.2 s against 0.09 s a million)."""
 
@@ -70,13 +79,13 @@ class Samples:
             size, cell = fast_even_size(MARGIN * field.size / 2.0), 2.0 * field.cell_rad
         self._raster = Raster(size, cell, options.epsilon, options.threads)
 
-    def dirty(self) -> NDArray[np.float32]:
-        """Return the dirty image of the (residual) visibilities, Jy/beam."""
-        return self._image([block.vis for block in self.blocks])
+    def dirty(self, *, quick: bool = False) -> NDArray[np.float32]:
+        """Return the dirty image of the (residual) visibilities, Jy/beam; a quick one guides CLEAN, no more."""
+        return self._image([block.vis for block in self.blocks], quick=quick)
 
     def psf(self) -> NDArray[np.float32]:
         """Return the point spread function, 1 at (size // 2, size // 2)."""
-        psf = self._image([np.ones_like(block.vis) for block in self.blocks])
+        psf = self._image([np.ones_like(block.vis) for block in self.blocks], quick=True)
         return np.asarray(psf / psf[self.field.size // 2, self.field.size // 2])
 
     def subtract(self, model: NDArray[np.float32]) -> None:
@@ -93,10 +102,11 @@ class Samples:
         first = self._raster.size - self.field.size // 2
         return slice(first, first + self.field.size)
 
-    def _image(self, planes: list[NDArray[np.complex64]]) -> NDArray[np.float32]:
+    def _image(self, planes: list[NDArray[np.complex64]], *, quick: bool) -> NDArray[np.float32]:
+        raster = self._raster._replace(epsilon=QUICK * self._raster.epsilon) if quick else self._raster
         total = np.zeros((self._raster.size,) * 2, np.float32)
         for block, plane in zip(self.blocks, planes, strict=True):
-            total += grid(block.uvw_m, block.freq_hz, plane, block.weights, self._raster)
+            total += grid(block.uvw_m, block.freq_hz, plane, block.weights, raster)
         total /= np.float32(self.weight_sum)
         if self._coarse:
             total = np.ascontiguousarray(double(total, self._passed, self._threads)[self._inner, self._inner])
@@ -175,12 +185,16 @@ def weigh(blocks: list[Block], field: Field, options: ImagingOptions) -> None:
     if options.weighting not in ("briggs", "uniform"):
         raise ImagingError(f"weighting {options.weighting!r} is not known: choose natural, uniform or briggs")
     n_cell = cells_on_a_side(field.size)
-    density = np.zeros((n_cell // 2, n_cell))
+    u_reach, v_reach = (
+        max((float(np.abs(block.uvw_m[:, axis]).max() * block.freq_hz.max()) for block in blocks), default=0.0)
+        for axis in (0, 1)
+    )
+    density = np.zeros(cells_reached(u_reach / SPEED_OF_LIGHT, v_reach / SPEED_OF_LIGHT, field.cell_rad, n_cell))
     for block in blocks:
-        add_density(block.uvw_m, block.freq_hz, block.weights, field.cell_rad, density)
+        add_density(block.uvw_m, block.freq_hz, block.weights, field.cell_rad, n_cell, density)
     factor = uniform_factor(density) if options.weighting == "uniform" else briggs_factor(density, options.robust)
     for block in blocks:
-        apply_factor(block.uvw_m, block.freq_hz, block.weights, field.cell_rad, factor)
+        apply_factor(block.uvw_m, block.freq_hz, block.weights, field.cell_rad, n_cell, factor)
 
 
 def pointing_weights(vis: Visibilities, blocks: list[Block]) -> NDArray[np.float64]:

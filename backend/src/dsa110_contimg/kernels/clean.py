@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-ROUND_DEPTH = 0.4
+ROUND_DEPTH = 0.6
 """Fraction of the peak down to which one round cleans."""
 
 

@@ -26,12 +26,20 @@ def cells_on_a_side(size: int) -> int:
     return padded + (-padded) % 4
 
 
+def cells_reached(u_wavelengths: float, v_wavelengths: float, cell_rad: float, n_cell: int) -> tuple[int, int]:
+    """Return the (v, u) shape of the part of the half plane that the largest |u| and |v| reach."""
+    scale, margin = n_cell * cell_rad, 2
+    rows = min(n_cell // 2, math.ceil(v_wavelengths * scale) + margin)
+    return rows, 2 * min(n_cell // 2, math.ceil(u_wavelengths * scale) + margin)
+
+
 @njit(cache=True)
 def add_density(
     uvw_m: NDArray[np.float64],
     freq_hz: NDArray[np.float64],
     weights: NDArray[np.float32],
     cell_rad: float,
+    n_cell: int,
     density: NDArray[np.float64],
 ) -> None:
     """Add natural weights to the cells of the uv half plane, in place.
@@ -46,10 +54,12 @@ def add_density(
         (n_row, n_chan), natural.
     cell_rad
         Pixel size of the image.
+    n_cell
+        Cells on a side of the whole uv plane.
     density
-        (n_cell // 2, n_cell), indexed [v, u].
+        Its part that the samples reach, indexed [v, u]: all of v from 0, the middle of u (`cells_reached`).
     """
-    n_cell = density.shape[1]
+    left = (n_cell - density.shape[1]) // 2
     for row in range(uvw_m.shape[0]):
         u_m, v_m = uvw_m[row, 0], uvw_m[row, 1]
         if v_m < 0.0:
@@ -57,9 +67,9 @@ def add_density(
         for chan in range(freq_hz.size):
             if weights[row, chan] > 0.0:
                 scale = freq_hz[chan] / SPEED_OF_LIGHT * n_cell * cell_rad
-                x = math.floor(u_m * scale + n_cell / 2)
+                x = math.floor(u_m * scale + n_cell / 2) - left
                 y = math.floor(v_m * scale)
-                if 0 <= x < n_cell and y < density.shape[0]:
+                if 0 <= x < density.shape[1] and y < density.shape[0]:
                     density[y, x] += weights[row, chan]
 
 
@@ -82,19 +92,20 @@ def apply_factor(
     freq_hz: NDArray[np.float64],
     weights: NDArray[np.float32],
     cell_rad: float,
+    n_cell: int,
     factor: NDArray[np.float32],
 ) -> None:
     """Multiply natural weights, shape (n_row, n_chan), by the factor of their cell, in place."""
-    n_cell = factor.shape[1]
+    left = (n_cell - factor.shape[1]) // 2
     for row in prange(uvw_m.shape[0]):
         u_m, v_m = uvw_m[row, 0], uvw_m[row, 1]
         if v_m < 0.0:
             u_m, v_m = -u_m, -v_m
         for chan in range(freq_hz.size):
             scale = freq_hz[chan] / SPEED_OF_LIGHT * n_cell * cell_rad
-            x = math.floor(u_m * scale + n_cell / 2)
+            x = math.floor(u_m * scale + n_cell / 2) - left
             y = math.floor(v_m * scale)
-            if 0 <= x < n_cell and y < factor.shape[0]:
+            if 0 <= x < factor.shape[1] and y < factor.shape[0]:
                 weights[row, chan] *= factor[y, x]
             else:
                 weights[row, chan] = 0.0

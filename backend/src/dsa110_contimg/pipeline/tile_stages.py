@@ -137,7 +137,7 @@ def calibrate(context: Context, group_id: str) -> None:
     vis = _load_flagged(context, tile)
     tables = _nearest_bandpass(context, tile)
     gains = [caltable.load(Path(table.path)) for table in tables]
-    apply.apply(vis, gains, context.options.calibration)
+    apply.apply(vis, gains, context.options.calibration, measure_weights=False)
     # The own gains go on top in a step of their own, so that an attempt that finds them solved makes the same bits.
     own = _own_gain(tile) or _solve_phases(context, tile, vis)
     apply.apply(vis, [caltable.load(Path(own.path))], context.options.calibration)
@@ -202,7 +202,7 @@ def _solve_set(context: Context, tile: MSIndex, vis: Visibilities, sky: SkyModel
     bandpass = solver.solve_bandpass(
         vis, model, options, source=source, flux_anchor=anchor, dec_deg=pointing(tile).dec_deg
     )
-    apply.apply(vis, bandpass, options)
+    apply.apply(vis, bandpass, options, measure_weights=False)
     gains = solver.solve_gains(
         vis,
         model,
