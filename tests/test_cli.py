@@ -182,19 +182,50 @@ def test_a_missing_catalogue_is_one_sentence(survey: str, contimg: Contimg, root
 
 
 @pytest.mark.usefixtures("root")
-def test_a_damaged_catalogue_replaces_nothing(contimg: Contimg, tmp_path: Path) -> None:
+def test_a_damaged_catalogue_replaces_nothing_and_bad_rows_are_told(contimg: Contimg, tmp_path: Path) -> None:
     from dsa110_contimg.database import get_session
     from dsa110_contimg.database.models import Source
 
-    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good, bad, mixed = (tmp_path / f"{name}.csv" for name in ("good", "bad", "mixed"))
     good.write_text(CATALOG)
-    bad.write_text(CATALOG.replace("0.2,", "bright,"))
+    bad.write_text(CATALOG.replace("flux_jy", "flux"))
     assert contimg("catalog", "import", "csv", good) == Result(0, f"2 sources from {good}\n", "")
     result = contimg("catalog", "import", "csv", bad)
     assert result.code == 1
-    one_sentence(result, bad, "line 3", "bright")
-    with get_session("master_sources", read_only=True) as session:
-        assert sorted(row.source_id for row in session.query(Source)) == ["A", "B"]
+    one_sentence(result, bad, "lacks the column flux_jy")
+
+    def stored() -> list[str]:
+        with get_session("master_sources", read_only=True) as session:
+            return sorted(row.source_id for row in session.query(Source))
+
+    assert stored() == ["A", "B"]
+    mixed.write_text(CATALOG.replace("0.2,", "bright,") + "".join(f"C{i},1,91,1,\n" for i in range(20)))
+    lines = contimg("catalog", "import", "csv", mixed).out.splitlines()
+    assert lines[:4] == [
+        f"1 sources from {mixed}",
+        "21 more could not be used:",
+        "  line 3: flux_jy is 'bright', not a number",
+        "  line 4: dec_deg is 91, which no source can have",
+    ]
+    assert lines[-1] == "  and 11 more"
+    assert stored() == ["A"]
+    assert contimg("catalog", "import", "sumss", good).code == 2
+
+
+@pytest.mark.usefixtures("root")
+def test_catalogues_are_searched(contimg: Contimg, tmp_path: Path) -> None:
+    path = tmp_path / "sky.csv"
+    path.write_text(CATALOG + "south,200.5,-30.25,0.5,\n")
+    contimg("catalog", "import", "csv", path)
+    lines = contimg("catalog", "query", "200.5", "-30.25", "0.1").out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["catalogue", "source"], ["CSV", "south"], ["MASTER", "south"]]
+    found = json.loads(contimg("catalog", "query", "200.5", "-30.25", "0.1", "--catalog", "master", "--json").out)
+    assert [(entry["source_id"], entry["flux_jy"], entry["freq_ghz"]) for entry in found] == [("south", 0.5, 1.4)]
+    assert json.loads(contimg("catalog", "query", "200.5", "-30.25", "0.1", "--min-flux-jy", "0.6", "--json").out) == []
+    for words in (("nan", "0", "1"), ("0", "-91", "1"), ("0", "0", "-1"), ("0", "0", "1", "--catalog", "sumss")):
+        result = contimg("catalog", "query", *words)
+        assert result.code == 1
+        one_sentence(result)
 
 
 @pytest.mark.usefixtures("root")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dsa110_contimg.database import data_registration, data_registry
+from dsa110_contimg.database import Job, data_registration, data_registry, get_session
 from dsa110_contimg.database.data_registration import (
     finalize_data,
     publish_blockers,
@@ -30,6 +31,7 @@ from dsa110_contimg.database.data_registry import (
     tag_data,
 )
 from dsa110_contimg.errors import ConfigurationError, PublishError
+from dsa110_contimg.pipeline.streaming_mosaic import submit_photometry_job
 
 if TYPE_CHECKING:
     from tests.database.conftest import Registry
@@ -70,7 +72,7 @@ def test_the_examples_in_order(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     conn.execute("UPDATE data_registry SET photometry_status='completed' WHERE data_id=?", (row.data_id,))
     other = sqlite3.connect("state/data_registry.sqlite3")
     other.row_factory = sqlite3.Row
-    assert [found["data_id"] for found in other.execute(READY).fetchall()] == [row.data_id]
+    assert [found["data_id"] for found in other.execute(READY)] == [row.data_id]
     other.close()
     success = publish_data_instance(
         conn, data_id=row.data_id, published_dir=str(root / "products" / "mosaics"), mode="move"
@@ -116,7 +118,7 @@ def test_what_is_not_published(
 
 def test_without_auto_publish_a_person_publishes(registry: Registry) -> None:
     source = registry.add()
-    registry.conn.execute("UPDATE data_registry SET auto_publish_enabled = 0")
+    registry.sql("UPDATE data_registry SET auto_publish_enabled = 0")
     assert not finalize_data(registry.conn, "m1", "passed", "validated", roots=registry.roots)
     assert get_data(registry.conn, "m1").status == "validated"
     assert source.exists()
@@ -135,12 +137,12 @@ def test_blockers_agree_with_the_printed_query(registry: Registry) -> None:
     )
     allowed = 0
     for combination in values:
-        registry.conn.execute(
+        registry.sql(
             "UPDATE data_registry SET status=?, qa_status=?, validation_status=?, finalization_status=?,"
             " auto_publish_enabled=?, photometry_status=?",
-            combination,
+            *combination,
         )
-        selected = registry.conn.execute(READY).fetchall()
+        selected = registry.sql(READY)
         assert (publish_blockers(get_data(registry.conn, "m1")) == []) == bool(selected), combination
         allowed += bool(selected)
     assert allowed == 2
@@ -178,7 +180,7 @@ def test_statuses_are_checked(registry: Registry) -> None:
         update_qa_status(registry.conn, "m9", "passed")
     with pytest.raises(PublishError, match="no way to publish"):
         publish_data_instance(registry.conn, "m1", mode="auto", roots=registry.roots)
-    registry.conn.execute("UPDATE data_registry SET status = 'retracted'")
+    registry.sql("UPDATE data_registry SET status = 'retracted'")
     with pytest.raises(PublishError, match="was retracted"):
         publish_data_instance(registry.conn, "m1", roots=registry.roots)
 
@@ -234,3 +236,68 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path.write_bytes(b"nothing that SQLite knows" * 100)
     with pytest.raises(ConfigurationError, match="is not a SQLite database"):
         ensure_data_registry_db(path)
+
+
+@pytest.mark.parametrize("row_factory", [None, sqlite3.Row, lambda _cursor, row: {"data_id": row}])
+@pytest.mark.parametrize("isolation_level", [None, "DEFERRED", "IMMEDIATE", "EXCLUSIVE"])
+def test_any_plain_connection_is_served(root: Path, isolation_level: str | None, row_factory: object) -> None:
+    ensure_data_registry_db(root / "registry.sqlite3").close()
+    conn = sqlite3.connect(root / "registry.sqlite3", isolation_level=isolation_level)  # type: ignore[arg-type]
+    conn.row_factory = row_factory  # type: ignore[assignment]
+    register_data_instance(conn, "mosaic", "m1", "/stage/m1.fits")
+    conn.execute("UPDATE data_registry SET photometry_status = 'running'")
+    assert get_data(conn, "m1").photometry_status == "running", "its own open transaction is seen"
+    update_qa_status(conn, "m1", "passed")
+    assert not conn.in_transaction
+    conn.close()
+    with closing(sqlite3.connect(root / "registry.sqlite3")) as other:
+        found = other.execute("SELECT qa_status, photometry_status FROM data_registry").fetchall()
+    assert found == [("passed", "running")]
+
+
+@pytest.mark.skipif(not hasattr(sqlite3.Connection, "autocommit"), reason="this sqlite3 has no `autocommit`")
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_connections_with_autocommit_are_served(root: Path, autocommit: bool) -> None:
+    ensure_data_registry_db(root / "registry.sqlite3").close()
+    conn = sqlite3.connect(root / "registry.sqlite3")
+    conn.autocommit = autocommit  # type: ignore[attr-defined,unused-ignore]
+    register_data_instance(conn, "mosaic", "m1", "/stage/m1.fits")
+    conn.execute("UPDATE data_registry SET photometry_status = 'running'")
+    update_qa_status(conn, "m1", "passed")
+    conn.commit()
+    with closing(sqlite3.connect(root / "registry.sqlite3")) as other:
+        found = other.execute("SELECT qa_status, photometry_status FROM data_registry").fetchall()
+    conn.close()
+    assert found == [("passed", "running")]
+
+
+def test_bad_input_changes_nothing(registry: Registry) -> None:
+    registry.add()
+    before = list_data(registry.conn)
+    for refused in (
+        lambda: list_data(registry.conn, status="nowhere"),
+        lambda: list_data(registry.conn, data_type="film"),
+        lambda: get_data(registry.conn, "m9"),
+        lambda: link_data(registry.conn, "m1", "m9", "supersedes"),
+        lambda: set_photometry_status(registry.conn, "m9", "running"),
+        lambda: finalize_data(registry.conn, "m9", "passed", "validated"),
+        lambda: publish_data_instance(registry.conn, "m9"),
+        lambda: submit_photometry_job("m9"),
+    ):
+        with pytest.raises(PublishError, match=r"'m9'|'nowhere' is no status|'film' is no data type") as told:
+            refused()
+        assert "\n" not in str(told.value)
+    assert list_data(registry.conn) == before
+    assert list_links(registry.conn, "m1") == []
+    with get_session("products", read_only=True) as session:
+        assert session.query(Job).count() == 0
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(registry_file: Registry) -> None:
+    registry_file.add()
+    registry_file.sql("PRAGMA query_only = ON")
+    with pytest.raises(ConfigurationError, match=r"registry\.sqlite3 cannot be written: check the permissions"):
+        update_qa_status(registry_file.conn, "m1", "passed")
+    assert get_data(registry_file.conn, "m1").qa_status == "pending"
+    with closing(sqlite3.connect(":memory:")) as foreign, pytest.raises(ConfigurationError, match="lacks tables"):
+        get_data(foreign, "m1")

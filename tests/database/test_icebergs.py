@@ -23,7 +23,8 @@ from dsa110_contimg.database.data_registration import (
     retry_failed,
     update_qa_status,
 )
-from dsa110_contimg.database.data_registry import ensure_data_registry_db, register_data_instance
+from dsa110_contimg.database.data_registry import register_data_instance
+from dsa110_contimg.database.registry_rows import open_registry
 from dsa110_contimg.errors import PublishError
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ def test_iceberg_15_paths_are_absolute_resolved_and_keep_their_folders(
 
 def test_iceberg_16_registration_is_one_transaction_that_can_be_repeated(registry: Registry) -> None:
     path = naming.mosaic_path(registry.roots.stage, MOSAIC)
-    registry.conn.execute("CREATE TRIGGER broken BEFORE INSERT ON data_registry BEGIN SELECT RAISE(ABORT, 'no'); END")
+    registry.refuse("INSERT", "no")
     with pytest.raises(Exception, match="no"):
         register_mosaic_in_data_registry(registry.conn, MOSAIC, path, metadata())
     assert list_data(registry.conn) == []
-    assert not registry.conn.in_transaction
-    registry.conn.execute("DROP TRIGGER broken")
+    assert registry.idle
+    registry.mend()
     for _ in range(2):
         register_mosaic_in_data_registry(registry.conn, MOSAIC, path, metadata())
     assert [row.data_id for row in list_data(registry.conn)] == [MOSAIC]
@@ -101,7 +102,7 @@ def test_iceberg_18_a_mosaic_without_metadata_is_refused(registry: Registry, key
             registry.conn, MOSAIC, path, {name: value for name, value in metadata().items() if name != key}
         )
     make_mosaic(registry)
-    stored = registry.conn.execute("SELECT metadata_json FROM data_registry").fetchone()[0]
+    stored = registry.sql("SELECT metadata_json FROM data_registry")[0][0]
     assert json.loads(stored) == metadata()
     finalize_mosaic(registry.conn, MOSAIC, "passed", "validated", roots=registry.roots)
     assert metadata().items() <= get_data(registry.conn, MOSAIC).details.items(), "publishing keeps them"
@@ -126,10 +127,7 @@ def test_iceberg_19_a_failed_publication_says_why_and_can_be_retried(
 def test_iceberg_20_a_move_loses_nothing_when_the_row_cannot_follow(registry: Registry) -> None:
     path = make_mosaic(registry)
     content = path.read_bytes()
-    registry.conn.execute(
-        "CREATE TRIGGER broken BEFORE UPDATE ON data_registry WHEN NEW.status = 'published'"
-        " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
-    )
+    registry.refuse("UPDATE", "disk full", "NEW.status = 'published'")
     with pytest.raises(PublishError, match="disk full"):
         publish_data_instance(registry.conn, MOSAIC, roots=registry.roots)
     assert path.read_bytes() == content
@@ -144,10 +142,9 @@ def test_iceberg_21_of_many_that_publish_one_does(registry: Registry) -> None:
     content, outcomes, barrier = path.read_bytes(), list[bool](), threading.Barrier(6)
 
     def work() -> None:
-        conn = ensure_data_registry_db(registry.root / "state" / "data_registry.sqlite3")
-        barrier.wait()
-        outcomes.append(publish_data_instance(conn, MOSAIC, roots=registry.roots))
-        conn.close()
+        with open_registry() as conn:
+            barrier.wait()
+            outcomes.append(publish_data_instance(conn, MOSAIC, roots=registry.roots))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:

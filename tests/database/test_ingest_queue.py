@@ -1,5 +1,4 @@
 import logging
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -9,6 +8,7 @@ from dsa110_contimg.database import IngestQueue, get_session
 from dsa110_contimg.database import ingest_queue as queue
 from dsa110_contimg.database.models import PerformanceMetrics
 
+pytestmark = pytest.mark.usefixtures("backend")
 GROUP = "2025-01-15T12:30:00"
 
 
@@ -22,8 +22,7 @@ def state() -> str:
         return session.get_one(IngestQueue, GROUP).state
 
 
-def test_first_file_is_kept_and_a_second_one_logged(house: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert house.exists()
+def test_first_file_is_kept_and_a_second_one_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert record("/in/a_sb00.hdf5") == "recorded"
     assert record("/in/a_sb00.hdf5", now=150.0) == "known"
     with caplog.at_level(logging.WARNING):
@@ -39,8 +38,7 @@ def test_first_file_is_kept_and_a_second_one_logged(house: Path, caplog: pytest.
         assert queue.known_paths(session) == {"/in/a_sb00.hdf5", "/in/a_sb01.hdf5"}
 
 
-def test_the_normal_life_of_a_group(house: Path) -> None:
-    assert house.exists()
+def test_the_normal_life_of_a_group() -> None:
     record("/in/a.hdf5")
     with get_session("ingest") as session:
         assert not queue.claim_group(session, GROUP)
@@ -55,8 +53,7 @@ def test_the_normal_life_of_a_group(house: Path) -> None:
     assert state() == "completed"
 
 
-def test_failure_is_explained_and_may_be_retried(house: Path) -> None:
-    assert house.exists()
+def test_failure_is_explained_and_may_be_retried() -> None:
     record("/in/a.hdf5")
     with get_session("ingest") as session:
         queue.mark_pending(session, GROUP)
@@ -69,8 +66,7 @@ def test_failure_is_explained_and_may_be_retried(house: Path) -> None:
         assert (row.state, row.error_message, row.retry_count) == ("pending", None, 1)
 
 
-def test_processing_means_in_progress_and_nonsense_is_refused(house: Path) -> None:
-    assert house.exists()
+def test_processing_means_in_progress_and_nonsense_is_refused() -> None:
     with get_session("ingest") as session:
         session.add(IngestQueue(group_id=GROUP, state="processing", received_at=1.0, last_update=1.0))
     assert state() == "in_progress"
@@ -80,8 +76,7 @@ def test_processing_means_in_progress_and_nonsense_is_refused(house: Path) -> No
         session.add(PerformanceMetrics(group_id="none", recorded_at=1.0))
 
 
-def test_a_quarantined_file_leaves_its_place_to_a_good_copy(house: Path) -> None:
-    assert house.exists()
+def test_a_quarantined_file_leaves_its_place_to_a_good_copy() -> None:
     record("/in/bad.hdf5", 3)
     with get_session("ingest") as session:
         queue.quarantine_file(session, "/in/bad.hdf5", "truncated: 10 of 145348600 bytes", GROUP, now=5.0)

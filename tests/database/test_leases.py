@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,8 +20,8 @@ def job(session: Session) -> Job:
 
 
 @pytest.fixture
-def session(house: Path) -> Iterator[Session]:
-    assert house.exists()
+def session(backend: str) -> Iterator[Session]:
+    assert backend
     with get_session("products") as session:
         assert leases.ensure_job(session, "image", "/stage/a.ms", 5, now=1.0) == JOB
         yield session

@@ -41,20 +41,20 @@ def everything(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("mode", ["move", "copy"])
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("second", [False, True])
-def test_a_product_arrives_whole(registry: Registry, mode: str, folder: bool, second: bool) -> None:
+def test_a_product_arrives_whole(registry_file: Registry, mode: str, folder: bool, second: bool) -> None:
     if second:
-        products = MEMORY / f"contimg-{registry.root.name}-{os.getpid()}"
+        products = MEMORY / f"contimg-{registry_file.root.name}-{os.getpid()}"
         if not MEMORY.is_dir():
             pytest.skip("there is no second file system here")
     else:
-        products = registry.roots.products
-    roots = registry.roots._replace(products=products.resolve())
-    source = registry.add(folder=folder)
+        products = registry_file.roots.products
+    roots = registry_file.roots._replace(products=products.resolve())
+    source = registry_file.add(folder=folder)
     before = everything(source) if folder else {"": source.read_bytes()}
     print_ = publishing.fingerprint(source)
     try:
-        assert publish_data_instance(registry.conn, "m1", products / "mosaics", mode, roots=roots)
-        row = get_data(registry.conn, "m1")
+        assert publish_data_instance(registry_file.conn, "m1", products / "mosaics", mode, roots=roots)
+        row = get_data(registry_file.conn, "m1")
         target = products.resolve() / "mosaics" / source.name
         assert (row.status, row.published_path, row.publish_mode) == ("published", str(target), mode)
         assert (row.sha256, row.size_bytes) == print_
@@ -65,35 +65,35 @@ def test_a_product_arrives_whole(registry: Registry, mode: str, folder: bool, se
         assert folder == (target / "empty").is_dir()
         assert not list(products.rglob("*.partial"))
         # Again: nothing changes.
-        assert publish_data_instance(registry.conn, "m1", roots=roots)
-        assert get_data(registry.conn, "m1") == row
+        assert publish_data_instance(registry_file.conn, "m1", roots=roots)
+        assert get_data(registry_file.conn, "m1") == row
     finally:
         if second:
             shutil.rmtree(products)
 
 
-def test_a_published_copy_shares_nothing_with_its_source(registry: Registry) -> None:
-    source = registry.add()
-    publish_data_instance(registry.conn, "m1", mode="copy", roots=registry.roots)
-    target = registry.roots.products / "mosaics" / source.name
+def test_a_published_copy_shares_nothing_with_its_source(registry_file: Registry) -> None:
+    source = registry_file.add()
+    publish_data_instance(registry_file.conn, "m1", mode="copy", roots=registry_file.roots)
+    target = registry_file.roots.products / "mosaics" / source.name
     with source.open("ab") as stream:
         stream.write(b"more")
-    assert publishing.fingerprint(target).sha256 == get_data(registry.conn, "m1").sha256
+    assert publishing.fingerprint(target).sha256 == get_data(registry_file.conn, "m1").sha256
 
 
-def test_companions_come_first_and_structure_is_kept(registry: Registry) -> None:
-    folder = registry.roots.stage / "images" / "2025-01-15"
+def test_companions_come_first_and_structure_is_kept(registry_file: Registry) -> None:
+    folder = registry_file.roots.stage / "images" / "2025-01-15"
     folder.mkdir(parents=True)
     names = ["a.fits", "a-noise.fits", "a.png"]
     for name in names:
         (folder / name).write_bytes(name.encode())
     companions = [str(folder / name) for name in names[1:]]
-    register_data_instance(registry.conn, "image", "a", folder / "a.fits", metadata={"companions": companions})
-    assert publish_data_instance(registry.conn, "a", roots=registry.roots)
-    target = registry.roots.products / "images" / "2025-01-15"
+    register_data_instance(registry_file.conn, "image", "a", folder / "a.fits", metadata={"companions": companions})
+    assert publish_data_instance(registry_file.conn, "a", roots=registry_file.roots)
+    target = registry_file.roots.products / "images" / "2025-01-15"
     assert everything(target) == {name: name.encode() for name in names}
     assert everything(folder) == {}
-    noted = get_data(registry.conn, "a").details["publish"]
+    noted = get_data(registry_file.conn, "a").details["publish"]
     assert isinstance(noted, dict)
     assert [Path(item["target"]).name for item in noted["items"]] == ["a-noise.fits", "a.png", "a.fits"]
 
@@ -111,70 +111,74 @@ def refused(registry: Registry, match: str, data_id: str = "m1", **how: object) 
     assert not list(registry.root.rglob("*.partial"))
 
 
-def test_bad_sources(registry: Registry) -> None:
-    registry.add("gone").unlink()
-    refused(registry, "gone.fits does not exist", "gone")
-    registry.add("empty").write_bytes(b"")
-    refused(registry, "empty or no regular file", "empty")
-    hollow = registry.add("hollow", folder=True)
+def test_bad_sources(registry_file: Registry) -> None:
+    registry_file.add("gone").unlink()
+    refused(registry_file, "gone.fits does not exist", "gone")
+    registry_file.add("empty").write_bytes(b"")
+    refused(registry_file, "empty or no regular file", "empty")
+    hollow = registry_file.add("hollow", folder=True)
     shutil.rmtree(hollow)
     (hollow / "only" / "folders").mkdir(parents=True)
-    refused(registry, "empty or no regular file", "hollow")
-    linked = registry.add("linked", folder=True)
+    refused(registry_file, "empty or no regular file", "hollow")
+    linked = registry_file.add("linked", folder=True)
     (linked / "escape").symlink_to("/etc/passwd")
-    refused(registry, "escape is a symbolic link", "linked")
+    refused(registry_file, "escape is a symbolic link", "linked")
 
 
-def test_links_and_dots_lead_nowhere(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_links_and_dots_lead_nowhere(registry_file: Registry, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "secret.fits"
     outside.write_bytes(b"secret")
-    swapped = registry.add("swapped")
+    swapped = registry_file.add("swapped")
     swapped.unlink()
     swapped.symlink_to(outside)
-    refused(registry, "swapped.fits is a symbolic link", "swapped")
-    register_data_instance(registry.conn, "mosaic", "dots", registry.roots.stage / "mosaics" / ".." / ".." / "x.fits")
-    refused(registry, "is not inside", "dots")
-    register_data_instance(registry.conn, "mosaic", "other", outside)
-    refused(registry, "is not inside", "other")
-    registry.add("target")
-    refused(registry, "is not inside the products area", "target", published_dir=registry.root / "elsewhere")
+    refused(registry_file, "swapped.fits is a symbolic link", "swapped")
+    register_data_instance(
+        registry_file.conn, "mosaic", "dots", registry_file.roots.stage / "mosaics" / ".." / ".." / "x.fits"
+    )
+    refused(registry_file, "is not inside", "dots")
+    register_data_instance(registry_file.conn, "mosaic", "other", outside)
+    refused(registry_file, "is not inside", "other")
+    registry_file.add("target")
+    refused(registry_file, "is not inside the products area", "target", published_dir=registry_file.root / "elsewhere")
     assert outside.read_bytes() == b"secret"
 
 
-def test_products_that_are_a_link_to_staging(registry: Registry) -> None:
-    registry.add()
-    registry.roots.products.symlink_to(registry.roots.stage)
-    resolved = registry.roots._replace(products=registry.roots.products.resolve())
+def test_products_that_are_a_link_to_staging(registry_file: Registry) -> None:
+    registry_file.add()
+    registry_file.roots.products.symlink_to(registry_file.roots.stage)
+    resolved = registry_file.roots._replace(products=registry_file.roots.products.resolve())
     with pytest.raises(PublishError, match="lies inside staging"):
-        publish_data_instance(registry.conn, "m1", roots=resolved)
-    registry.roots.products.unlink()
-    (registry.roots.products).mkdir()
-    (registry.roots.products / "mosaics").symlink_to(registry.roots.stage / "mosaics")
+        publish_data_instance(registry_file.conn, "m1", roots=resolved)
+    registry_file.roots.products.unlink()
+    (registry_file.roots.products).mkdir()
+    (registry_file.roots.products / "mosaics").symlink_to(registry_file.roots.stage / "mosaics")
     with pytest.raises(PublishError, match="is not inside the products area"):
-        publish_data_instance(registry.conn, "m1", registry.roots.products / "mosaics", roots=registry.roots)
+        publish_data_instance(
+            registry_file.conn, "m1", registry_file.roots.products / "mosaics", roots=registry_file.roots
+        )
     with pytest.raises(PublishError, match="is not inside"):
-        publish_data_instance(registry.conn, "m1", roots=registry.roots)
-    assert (registry.roots.stage / "mosaics" / "m1.fits").exists()
+        publish_data_instance(registry_file.conn, "m1", roots=registry_file.roots)
+    assert (registry_file.roots.stage / "mosaics" / "m1.fits").exists()
 
 
-def test_a_standing_target(registry: Registry) -> None:
-    source = registry.add("same")
-    target = registry.roots.products / "mosaics"
+def test_a_standing_target(registry_file: Registry) -> None:
+    source = registry_file.add("same")
+    target = registry_file.roots.products / "mosaics"
     target.mkdir(parents=True)
     (target / "same.fits").write_bytes(source.read_bytes())
-    assert publish_data_instance(registry.conn, "same", roots=registry.roots)
+    assert publish_data_instance(registry_file.conn, "same", roots=registry_file.roots)
     assert not source.exists()
-    registry.add("other")
+    registry_file.add("other")
     (target / "other.fits").write_bytes(b"an older product")
-    refused(registry, "other.fits exists with another content", "other")
+    refused(registry_file, "other.fits exists with another content", "other")
     assert (target / "other.fits").read_bytes() == b"an older product"
-    registry.add("dir", folder=True)
+    registry_file.add("dir", folder=True)
     (target / "dir.image").write_bytes(b"a file")
-    refused(registry, "exists with another content", "dir")
+    refused(registry_file, "exists with another content", "dir")
 
 
-def test_a_source_that_grows(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = registry.add(size=20000)
+def test_a_source_that_grows(registry_file: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = registry_file.add(size=20000)
     monkeypatch.setattr(publishing, "CHUNK_BYTES", 4096)
 
     limits = {"move": 20001, "copy": 20002}
@@ -187,14 +191,14 @@ def test_a_source_that_grows(registry: Registry, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(publications.Claim, "beat", grow)
     for mode in limits:
         with pytest.raises(PublishError, match="still being written"):
-            publish_data_instance(registry.conn, "m1", mode=mode, roots=registry.roots)
-    assert not list(registry.roots.products.rglob("*.*"))
+            publish_data_instance(registry_file.conn, "m1", mode=mode, roots=registry_file.roots)
+    assert not list(registry_file.roots.products.rglob("*.*"))
     monkeypatch.undo()
-    assert publish_data_instance(registry.conn, "m1", roots=registry.roots)
+    assert publish_data_instance(registry_file.conn, "m1", roots=registry_file.roots)
 
 
-def test_a_copy_that_reads_back_wrong(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.add()
+def test_a_copy_that_reads_back_wrong(registry_file: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry_file.add()
     original = publishing._copy_file
 
     def bad_disk(source: Path, scratch: Path, beat: publishing.Beat) -> publishing.Fingerprint:
@@ -205,7 +209,7 @@ def test_a_copy_that_reads_back_wrong(registry: Registry, monkeypatch: pytest.Mo
         return copied
 
     monkeypatch.setattr(publishing, "_copy_file", bad_disk)
-    refused(registry, "does not read back as written", mode="copy")
+    refused(registry_file, "does not read back as written", mode="copy")
 
 
 LIMITED = """
@@ -226,20 +230,22 @@ except PublishError as error:
 
 
 @pytest.mark.parametrize("folder", [True])
-def test_a_disk_that_fills_up(registry: Registry, folder: bool) -> None:
+def test_a_disk_that_fills_up(registry_file: Registry, folder: bool) -> None:
     """The file-size limit stands for a full disk: the write fails in the middle."""
-    source = registry.add(folder=folder, size=900_000)
+    source = registry_file.add(folder=folder, size=900_000)
     before = publishing.fingerprint(source)
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(registry.root)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", LIMITED, str(registry_file.root)], capture_output=True, text=True, check=False
     )
     assert "cannot be published" in done.stdout, done.stderr
-    row = get_data(registry.conn, "m1")
+    row = get_data(registry_file.conn, "m1")
     assert (row.status, row.publish_attempts) == ("failed", 1)
     assert "File too large" in (row.publish_error or "")
     assert publishing.fingerprint(source) == before
-    assert everything(registry.roots.products) == {}
-    assert publish_data_instance(registry.conn, "m1", roots=registry.roots), "a retry succeeds when there is room"
+    assert everything(registry_file.roots.products) == {}
+    assert publish_data_instance(registry_file.conn, "m1", roots=registry_file.roots), (
+        "a retry succeeds when there is room"
+    )
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
@@ -248,14 +254,11 @@ def test_a_disk_that_fills_up(registry: Registry, folder: bool) -> None:
 def test_a_row_that_cannot_be_updated_undoes_the_move(registry: Registry, mode: str, folder: bool) -> None:
     source = registry.add(folder=folder)
     before = publishing.fingerprint(source)
-    registry.conn.execute(
-        "CREATE TRIGGER broken BEFORE UPDATE ON data_registry WHEN NEW.status = 'published'"
-        " BEGIN SELECT RAISE(ABORT, 'no more room in the registry'); END"
-    )
+    registry.refuse("UPDATE", "no more room in the registry", "NEW.status = 'published'")
     refused(registry, "no more room in the registry", mode=mode)
     assert publishing.fingerprint(source) == before
     assert everything(registry.roots.products) == {}
-    registry.conn.execute("DROP TRIGGER broken")
+    registry.mend()
     assert publish_data_instance(registry.conn, "m1", mode=mode, roots=registry.roots)
 
 
@@ -267,7 +270,7 @@ def test_only_the_newest_attempt_may_go_on(registry: Registry) -> None:
     assert old is not None
     assert claim(registry.conn, get_data(registry.conn, "m1"), request) is None
     assert not publish_data_instance(registry.conn, "m1", roots=registry.roots), "already claimed"
-    registry.conn.execute("UPDATE data_registry SET lease_expires_at = 1.0")
+    registry.sql("UPDATE data_registry SET lease_expires_at = 1.0")
     assert publish_data_instance(registry.conn, "m1", mode="copy", roots=registry.roots)
     published = get_data(registry.conn, "m1")
     assert (published.attempt, published.publish_attempts) == (2, 1)
@@ -306,7 +309,7 @@ def interrupted(registry: Registry, stop: Callable[..., object], monkeypatch: py
         with pytest.raises(Killed):
             publish_data_instance(registry.conn, "m1", registry.roots.products / "mosaics", roots=registry.roots)
     host, pid, _start = this_process().rsplit(":", 2)
-    registry.conn.execute("UPDATE data_registry SET owner = ?", (f"{host}:{pid}:1",))
+    registry.sql("UPDATE data_registry SET owner = ?", f"{host}:{pid}:1")
 
 
 def test_recovery_leaves_a_living_publication_alone(registry: Registry) -> None:
@@ -371,11 +374,11 @@ def test_a_staged_file_that_was_remade_is_not_deleted(registry: Registry, monkey
 @pytest.mark.parametrize("mode", ["move", "copy"])
 @pytest.mark.parametrize("folder", [False, True])
 def test_order_of_what_becomes_durable(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, mode: str, folder: bool
+    registry_file: Registry, monkeypatch: pytest.MonkeyPatch, mode: str, folder: bool
 ) -> None:
     """Flush the content, then name it, flush the folder, commit, and only then remove the source."""
-    source = registry.add(folder=folder)
-    target = registry.roots.products / "mosaics" / source.name
+    source = registry_file.add(folder=folder)
+    target = registry_file.roots.products / "mosaics" / source.name
     events: list[str] = []
 
     def spy(name: str, label: Callable[..., str]) -> None:
@@ -391,8 +394,8 @@ def test_order_of_what_becomes_durable(
     spy("link", lambda _old, new, *_: f"name {new}")
     spy("rename", lambda old, new, *_: f"name {new}" if Path(new) == target else f"remove {old}")
     spy("unlink", lambda path, *_: f"remove {path}")
-    registry.conn.set_trace_callback(lambda sql: events.append("commit") if "published_path = " in sql else None)
-    publish_data_instance(registry.conn, "m1", mode=mode, roots=registry.roots)
+    registry_file.file.set_trace_callback(lambda sql: events.append("commit") if "published_path=" in sql else None)
+    publish_data_instance(registry_file.conn, "m1", mode=mode, roots=registry_file.roots)
     named, committed = events.index(f"name {target}"), events.index("commit")
     content = source if mode == "move" else publishing.scratch_path(target, 1)
     flushed = [content, content / "table", content / "table" / "data.f0", content / "empty"] if folder else [content]
@@ -415,20 +418,20 @@ def test_plans() -> None:
 
 def test_who_published_and_why_is_kept(registry: Registry) -> None:
     registry.add()
-    registry.conn.execute("UPDATE data_registry SET qa_status = 'failed'")
+    registry.sql("UPDATE data_registry SET qa_status = 'failed'")
     with pytest.raises(PublishError, match="its QA failed: give a reason"):
         publish_data_instance(registry.conn, "m1", roots=registry.roots)
     assert publish_data_instance(registry.conn, "m1", roots=registry.roots, by="ana", reason="calibrator field")
-    text = registry.conn.execute("SELECT metadata_json FROM data_registry").fetchone()[0]
+    text = registry.sql("SELECT metadata_json FROM data_registry")[0][0]
     noted = json.loads(text)["publish"]
     assert (noted["by"], noted["reason"], noted["automatic"]) == ("ana", "calibrator field", False)
 
 
-def test_a_plain_connection_with_an_open_transaction_is_served(registry: Registry) -> None:
-    registry.add()
-    plain = sqlite3.connect(registry.root / "state" / "data_registry.sqlite3")
+def test_a_plain_connection_with_an_open_transaction_is_served(registry_file: Registry) -> None:
+    registry_file.add()
+    plain = sqlite3.connect(registry_file.root / "state" / "data_registry.sqlite3")
     plain.row_factory = sqlite3.Row
     plain.execute("UPDATE data_registry SET photometry_status = 'completed'")
-    assert publish_data_instance(plain, "m1", roots=registry.roots)
+    assert publish_data_instance(plain, "m1", roots=registry_file.roots)
     plain.close()
-    assert get_data(registry.conn, "m1").photometry_status == "completed"
+    assert get_data(registry_file.conn, "m1").photometry_status == "completed"

@@ -1,14 +1,16 @@
 """Two processes do the same things at the same time; every row has one winner and nothing is lost.
 
-One pair of processes runs all races, one after the other.
+One pair of processes runs all races, one after the other, on files and on a PostgreSQL server.
 """
 
 import multiprocessing
 import multiprocessing.queues
 import multiprocessing.synchronize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.database.postgresql_server import Server
 
 from dsa110_contimg.database import (
     IngestQueue,
@@ -20,10 +22,9 @@ from dsa110_contimg.database import (
     reset_engines,
 )
 from dsa110_contimg.database.data_registration import get_data, publish_data_instance, register_data_instance
-from dsa110_contimg.database.data_registry import ensure_data_registry_db
 from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.database.product_paths import Roots
-from dsa110_contimg.database.session import database_path
+from dsa110_contimg.database.registry_rows import open_registry
 
 COUNT, RACERS = 10, 2
 Won = list[tuple[str, int, int]]
@@ -45,33 +46,35 @@ def _race(
         with get_session("products") as session:
             before = session.query(MSIndex).count()
             session.add(MSIndex(path=f"/{racer}/{number}.ms", field_name=str(before)))
-    registry = ensure_data_registry_db(database_path("data_registry"))
     roots = Roots(root / "stage", root / "products")
-    barrier.wait(60)
-    for number in range(COUNT):
-        publish_data_instance(registry, f"m{number}", roots=roots)
-    registry.close()
+    with open_registry() as registry:
+        barrier.wait(60)
+        for number in range(COUNT):
+            publish_data_instance(registry, f"m{number}", roots=roots)
     results.put(won)
 
 
-@pytest.fixture(scope="module")
-def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Won]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def raced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Won]]:
+    """The race that was run, with the databases that it left."""
     root = tmp_path_factory.mktemp("races")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIPELINE_ROOT", str(root))
+        if request.param == "postgresql":
+            server: Server = request.getfixturevalue("postgresql")
+            patch.setenv("PIPELINE_DATABASE_URL", server.url(server.create()))
         reset_engines()
         init_databases()
         with get_session("ingest") as ingest, get_session("products") as products:
             for number in range(COUNT):
                 ingest.add(IngestQueue(group_id=f"group {number}", state="pending", received_at=1.0, last_update=1.0))
                 leases.ensure_job(products, "image", str(number), now=1.0)
-        conn = ensure_data_registry_db(database_path("data_registry"))
         (root / "stage" / "mosaics").mkdir(parents=True)
         for number in range(COUNT):
             path = root / "stage" / "mosaics" / f"m{number}.fits"
             path.write_bytes(bytes([number]) * (3000 + number))
-            register_data_instance(conn, "mosaic", f"m{number}", path)
-        conn.close()
+            with open_registry() as conn:
+                register_data_instance(conn, "mosaic", f"m{number}", path)
         context = multiprocessing.get_context("spawn")
         barrier, results = context.Barrier(RACERS), context.Queue()
         racers = [context.Process(target=_race, args=(root, i, barrier, results)) for i in range(RACERS)]
@@ -81,8 +84,8 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Won]:
         for racer in racers:
             racer.join(60)
         assert [racer.exitcode for racer in racers] == [0] * RACERS
+        yield root, won
         reset_engines()
-    return root, won
 
 
 def test_each_group_is_claimed_once(raced: tuple[Path, Won]) -> None:
@@ -93,21 +96,17 @@ def test_each_job_is_claimed_once(raced: tuple[Path, Won]) -> None:
     assert sorted(entry for entry in raced[1] if entry[0] == "job") == [("job", n, 1) for n in range(COUNT)]
 
 
-def test_what_one_reads_before_it_writes_is_still_true_when_it_writes(
-    raced: tuple[Path, Won], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PIPELINE_ROOT", str(raced[0]))
+@pytest.mark.usefixtures("raced")
+def test_what_one_reads_before_it_writes_is_still_true_when_it_writes() -> None:
     with get_session("products", read_only=True) as session:
         counted = sorted(int(row.field_name or -1) for row in session.query(MSIndex))
-    reset_engines()
     assert counted == list(range(RACERS * COUNT))
 
 
 def test_each_product_is_published_once(raced: tuple[Path, Won]) -> None:
     root = raced[0]
-    conn = ensure_data_registry_db(root / "state" / "data_registry.sqlite3")
-    rows = [get_data(conn, f"m{number}") for number in range(COUNT)]
-    conn.close()
+    with open_registry() as conn:
+        rows = [get_data(conn, f"m{number}") for number in range(COUNT)]
     assert {(row.status, row.attempt, row.publish_attempts) for row in rows} == {("published", 1, 0)}
     found = {path.name: path.read_bytes() for path in (root / "products").rglob("*") if path.is_file()}
     assert found == {f"m{n}.fits": bytes([n]) * (3000 + n) for n in range(COUNT)}

@@ -1,53 +1,34 @@
 """Fresh databases hold every table, column, index and view that the documents print."""
 
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from tests.database.printed_tables import DECIDED, NAME_OF, TABLES_OF, printed_ddl, sql_blocks
 
-from dsa110_contimg.database import create_all
+from dsa110_contimg.database import Caltable, create_all
 from dsa110_contimg.database.data_registry import ensure_data_registry_db
-from dsa110_contimg.database.migrations import migrate_products_db
+from dsa110_contimg.database.models.cal_registry import TABLE_TYPES
 from dsa110_contimg.database.session import database_path
+from dsa110_contimg.naming import ORDER_INDEX
 
 Column = tuple[str, str, int, str | None, int]
 
 
-def documents() -> Path:
-    folder = os.environ.get("CONTIMG_SPEC")
-    if not folder:
-        pytest.skip("CONTIMG_SPEC does not name the folder of the specification's documents")
-    return Path(folder)
-
-
-def printed_ddl(document: str) -> str:
-    blocks = re.findall(r"```sql\n(.*?)```", (documents() / document).read_text(), re.DOTALL)
-    return "\n".join(block for block in blocks if "CREATE" in block)
-
-
-DATABASE_OF = {
-    "ingest": ("ingest_queue", "subband_files", "performance_metrics"),
-    "cal_registry": ("caltables",),
-    "master_sources": ("sources", "good_references", "final_references"),
-    "data_registry": ("data_registry", "data_relationships", "data_tags"),
-}
-NAME_OF = {table: name for name, tables in DATABASE_OF.items() for table in tables}
-
-
 def columns(conn: sqlite3.Connection, table: str) -> dict[str, Column]:
-    rows = conn.execute(f"PRAGMA table_info({table})").fetchall()
+    rows = conn.execute(f"PRAGMA table_xinfo({table})").fetchall()
     return {row[1]: (row[1], row[2], row[3], row[4], row[5]) for row in rows}
 
 
-def indexes(conn: sqlite3.Connection, table: str) -> dict[str, tuple[bool, tuple[str, ...]]]:
-    """Return explicit indexes by name, and automatic ones (UNIQUE) by their columns."""
+def indexes(conn: sqlite3.Connection, table: str) -> dict[str, tuple[bool, bool, tuple[str, ...]]]:
+    """Return explicit indexes by name, and automatic ones (UNIQUE) by their columns: unique, partial, columns."""
     found = {}
     for row in conn.execute(f"PRAGMA index_list({table})").fetchall():
         names = tuple(r[2] for r in conn.execute(f"PRAGMA index_info('{row[1]}')").fetchall())
-        found[row[1] if row[3] == "c" else f"unique{names}"] = (bool(row[2]), names)
+        found[row[1] if row[3] == "c" else f"unique{names}"] = (bool(row[2]), bool(row[4]), names)
     return found
 
 
@@ -60,10 +41,10 @@ def fresh(house: Path) -> Iterator[dict[str, sqlite3.Connection]]:
         connection.close()
 
 
-@pytest.mark.parametrize("document", ["S0_data_registry.md", "S1_database_schema.md"])
-def test_every_printed_object_exists(fresh: dict[str, sqlite3.Connection], document: str) -> None:
+@pytest.mark.parametrize("document", ["S0_data_registry.md", "S1_database_schema.md", None])
+def test_every_printed_or_decided_object_exists(fresh: dict[str, sqlite3.Connection], document: str | None) -> None:
     printed = sqlite3.connect(":memory:")
-    printed.executescript(printed_ddl(document))
+    printed.executescript(printed_ddl(document) if document else DECIDED)
     objects = printed.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
     tables = [name for kind, name in objects if kind in {"table", "view"}]
     assert len(tables) >= 3
@@ -96,30 +77,37 @@ def test_printed_views_select_the_same(fresh: dict[str, sqlite3.Connection]) -> 
         assert " ".join(ours.split()) == " ".join(query.split())
 
 
-def test_the_products_database_of_the_data_registry_is_the_same_by_both_ways(root: Path) -> None:
+def test_the_data_registry_is_the_same_by_both_ways(root: Path) -> None:
     raw = ensure_data_registry_db(root / "raw.sqlite3")
     create_all("data_registry")
     orm = sqlite3.connect(database_path("data_registry"))
-    query = "SELECT type, name, tbl_name FROM sqlite_master ORDER BY type, name"
-    assert raw.execute(query).fetchall() == orm.execute(query).fetchall()
-    for table in DATABASE_OF["data_registry"]:
-        assert columns(raw, table) == columns(orm, table)
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    rows = raw.execute(query).fetchall()
+    assert rows == orm.execute(query).fetchall()
+    assert {row[1] for row in rows} >= set(TABLES_OF["data_registry"])
     raw.close()
     orm.close()
+
+
+def test_values_that_are_none_are_refused(fresh: dict[str, sqlite3.Connection]) -> None:
+    queue = "INSERT INTO ingest_queue (group_id, state, received_at, last_update) VALUES ('g', ?, 1, 1)"
+    caltable = (
+        "INSERT INTO caltables (set_name, path, table_type, order_index, valid_start_mjd, valid_end_mjd, created_at)"
+        " VALUES ('s', ?1, ?1, 0, 1, 2, 3)"
+    )
+    for database, statement in (("ingest", queue), ("cal_registry", caltable)):
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            fresh[database].execute(statement, ("nonsense",))
+    for table_type in TABLE_TYPES:
+        fresh["cal_registry"].execute(caltable, (table_type,))
+    assert set(TABLE_TYPES) == set(ORDER_INDEX)
+    rows = fresh["cal_registry"].execute(str(select(Caltable.valid_from_mjd, Caltable.valid_until_mjd))).fetchall()
+    assert rows == [(1.0, 2.0)] * len(TABLE_TYPES)
 
 
 @pytest.mark.parametrize(
     ("database", "table", "some"),
     [
-        ("calibrators", "bandpass_calibrators", {"calibrator_name", "dec_range_min", "flux_freq_ghz", "status"}),
-        ("calibrators", "gain_calibrators", {"field_id", "source_name", "skymodel_path"}),
-        ("calibrators", "catalog_sources", {"catalog", "is_extended", "position_angle_deg"}),
-        ("calibrators", "vla_calibrators", {"code_20_cm"}),
-        ("calibrators", "vla_flux_info", {"frequency_ghz", "measurement_date"}),
-        ("calibrators", "skymodel_metadata", {"n_sources", "created_by"}),
-        ("hdf5", "hdf5_file_index", {"subband_code", "timestamp_mjd", "start_jd", "n_times"}),
-        ("products", "transient_candidates", {"detection_type", "chi_squared"}),
-        ("products", "monitoring_sources", {"n_detections", "priority"}),
         ("products", "mosaic_groups", {"ms_paths", "bpcal_solved", "mosaic_path"}),
         ("products", "mosaic_group_members", {"position", "is_new"}),
         ("products", "jobs", {"attempt", "lease_expires_at", "not_before", "log_tail"}),
@@ -157,26 +145,9 @@ def test_reference_views_accept_an_unknown_spectral_index(fresh: dict[str, sqlit
     }
 
 
-def test_migrating_an_old_products_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "products.sqlite3"
-    old = sqlite3.connect(path)
-    old.execute("CREATE TABLE ms_index (path TEXT PRIMARY KEY, stage TEXT)")
-    old.execute("INSERT INTO ms_index VALUES ('/a.ms', 'converted')")
-    old.commit()
-    for _ in range(2):
-        migrate_products_db(path)
-    assert old.execute("SELECT * FROM ms_index").fetchall() == [("/a.ms", "converted")]
-    assert set(indexes(old, "ms_index")) >= {"idx_ms_index_stage_path"}
-    tables = {row[0] for row in old.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    old.close()
-    assert {"variability_stats", "ese_candidates", "mosaics", "alert_history"} <= tables
-    assert capsys.readouterr().out.count(str(path)) == 2
-
-
 def test_printed_queries_run(fresh: dict[str, sqlite3.Connection]) -> None:
     for document, database in (("S0_data_registry.md", "data_registry"), ("S1_database_schema.md", "products")):
-        blocks = re.findall(r"```sql\n(.*?)```", (documents() / document).read_text(), re.DOTALL)
-        queries = [block for block in blocks if "CREATE" not in block]
+        queries = [block for block in sql_blocks(document) if "CREATE" not in block]
         assert len(queries) >= 3
         for query in queries:
             fresh[database].executescript(query)

@@ -71,10 +71,11 @@ def test_crossmatch_finds_the_catalogue_and_can_be_turned_off(finished: Finished
         mosaic.CrossMatchStage(mosaic.PipelineContext()).execute()
 
 
-def test_a_submitted_photometry_job_is_the_one_that_ran(finished: FinishedRun) -> None:
+@pytest.mark.usefixtures("finished")
+def test_a_submitted_photometry_job_is_the_one_that_ran() -> None:
     with get_session("products", read_only=True) as session:
         name = session.scalars(select(Mosaic.name)).one()
-    job_id = mosaic.submit_photometry_job(name, finished.settings)
+    job_id = mosaic.submit_photometry_job(name)
     with get_session("products", read_only=True) as session:
         row = session.get(JobRow, job_id)
     assert row is not None

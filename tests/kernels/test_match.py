@@ -50,6 +50,19 @@ def test_mutual_pairs_use_no_entry_twice() -> None:
     assert angle[0] == pytest.approx(0.2 * ARCSEC)
 
 
+def test_counts_agree_with_all_distances() -> None:
+    rng = np.random.default_rng(SEED)
+    sys.stdout.write(f"seed {SEED}\n")
+    ra, other_ra = rng.uniform(-0.1, 0.1, 100), rng.uniform(-0.1, 0.1, 500)
+    dec, other_dec = rng.uniform(1.4, np.pi / 2.0, 100), rng.uniform(1.4, np.pi / 2.0, 500)
+    found = match.count_within(ra, dec, other_ra, other_dec, radius=0.01)
+    all_angles = separation(ra[:, None], dec[:, None], other_ra[None, :], other_dec[None, :])
+    np.testing.assert_array_equal(found, (all_angles <= 0.01).sum(axis=1))
+    assert found.max() > 1
+    assert match.count_within(ra, dec, np.zeros(0), np.zeros(0), radius=0.01).tolist() == [0] * 100
+    assert match.count_within(np.zeros(0), np.zeros(0), ra, dec, radius=0.01).size == 0
+
+
 def test_isolation_of_a_list() -> None:
     apart = match.neighbor_separation(np.array([0.0, 2.0 * ARCSEC, 1.0]), np.zeros(3))
     np.testing.assert_allclose(apart[:2], 2.0 * ARCSEC)

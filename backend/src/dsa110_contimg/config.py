@@ -2,9 +2,11 @@
 
 `PIPELINE_ROOT` puts all folders below one; without it the specification's paths hold. Each folder and each
 database has a variable of its own, which wins: `PIPELINE_INCOMING_DIR`, `PIPELINE_STAGE_DIR`,
-`PIPELINE_PRODUCTS_DIR`, `PIPELINE_STATE_DIR`, `PIPELINE_<NAME>_DB`.
+`PIPELINE_PRODUCTS_DIR`, `PIPELINE_STATE_DIR`, `PIPELINE_<NAME>_DB`. A variable that is empty is not set. With
+`PIPELINE_DATABASE_URL` the databases are schemas of a PostgreSQL server instead of files.
 """
 
+import functools
 import os
 from pathlib import Path
 
@@ -22,7 +24,9 @@ def _database(name: str, *legacy: str) -> Path | None:
 class Settings(BaseSettings):
     """The environment of one run."""
 
-    model_config = SettingsConfigDict(env_prefix="PIPELINE_", populate_by_name=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="PIPELINE_", env_ignore_empty=True, populate_by_name=True, frozen=True, extra="ignore"
+    )
 
     root: Path | None = None
     incoming_dir: Path | None = None
@@ -30,6 +34,7 @@ class Settings(BaseSettings):
     products_dir: Path | None = None
     state_dir: Path | None = None
     database_url: str | None = None
+    alembic_database: str | None = Field(default=None, validation_alias="DATABASE")
     ingest_db: Path | None = _database("ingest", "PIPELINE_QUEUE_DB")
     cal_registry_db: Path | None = _database("cal_registry", "CAL_REGISTRY_DB")
     products_db: Path | None = _database("products")
@@ -70,6 +75,16 @@ class Settings(BaseSettings):
         if own is not None:
             return own.resolve()
         return (self.root / below_root).resolve() if self.root is not None else Path(default)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(_environment: tuple[tuple[str, str], ...]) -> Settings:
+    return Settings()
+
+
+def current_settings() -> Settings:
+    """Return the settings of the environment as it is now; it is read again only after it changed."""
+    return _read(tuple(os.environ.items()))
 
 
 def use_root(root: Path) -> Settings:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dsa110_contimg.telescope import mjd_to_unix
 
+SOURCE_PATTERN = re.compile(r"(?:(\w*[^\W_])[ _]+)?J?(\d{4}(?:\d\d(?:\.\d?)?)?)([+-]\d{4}(?:\d\d)?)", re.ASCII)
 SUBBAND_PATTERN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)_sb(\d\d)(_incomplete)?\.hdf5")
 IMAGE_SUFFIXES = {
     "image": "-image.fits",
@@ -136,3 +137,18 @@ def source_name(ra_deg: float, dec_deg: float, prefix: str = "NVSS") -> str:
         f"{prefix} J{hours:02d}{minutes:02d}{seconds // 10:02d}.{seconds % 10}"
         f"{sign}{arcsec // 3600:02d}{arcsec // 60 % 60:02d}{arcsec % 60:02d}"
     )
+
+
+@dataclass(frozen=True)
+class SourceDigits:
+    """The catalogue and the truncated position that a spelling of a source's name tells; '' is not told."""
+
+    prefix: str
+    ra: str
+    dec: str
+
+
+def parse_source(spelling: str) -> SourceDigits | None:
+    """Return what a spelling tells: NVSS J123456.7+420312, NVSS_J123456+420312, J1234+4203; None for other names."""
+    match = SOURCE_PATTERN.fullmatch(spelling.strip())
+    return None if match is None else SourceDigits(match[1] or "", match[2], match[3])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def init() -> None:
-    """Make the folders and the databases.
+    """Make the folders and the databases; older databases are backed up and brought to this version.
 
     Example: PIPELINE_ROOT=/data/dsa contimg init
     """
@@ -31,13 +30,15 @@ def init() -> None:
         typer.echo(path)
 
 
-def initialize(settings: Settings) -> list[Path]:
-    """Make folders and databases, and register the standard calibrators; repeatable.
+def initialize(settings: Settings) -> list[str]:
+    """Make folders and databases, or bring them to this version, and register the standard calibrators; repeatable.
+
+    What is done to databases with rows in them is printed on standard error.
 
     Raises
     ------
     ConfigurationError
-        If a folder cannot be written.
+        If a folder cannot be written, or a database cannot be brought to this version.
     """
     if settings.incoming_dir is not None and not settings.incoming.is_dir():
         raise ConfigurationError(f"incoming folder {settings.incoming} does not exist: check PIPELINE_INCOMING_DIR")
@@ -57,9 +58,9 @@ def initialize(settings: Settings) -> list[Path]:
         raise ConfigurationError(
             f"products folder {settings.products} lies inside the stage folder {settings.stage}: keep them apart"
         )
-    databases = init_databases()
+    databases = init_databases(lambda sentence: typer.echo(sentence, err=True))
     register_standard_calibrators()
-    return [*folders, *databases]
+    return [*map(str, folders), *databases]
 
 
 def run(
@@ -165,7 +166,7 @@ def status(
 
     Example: contimg status mosaic_2025-10-01_08-59-02
     """
-    view = overview(Settings(), subject)
+    view = overview(subject)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(view), indent=2))
         return

@@ -21,9 +21,9 @@ from dsa110_contimg.database.session import (
     get_engine,
     get_scoped_session,
     get_session,
-    init_databases,
     reset_engines,
 )
+from dsa110_contimg.database.upgrades import init_databases
 
 __all__ = [
     "Caltable",

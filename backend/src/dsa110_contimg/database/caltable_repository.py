@@ -14,6 +14,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.models import Caltable
+from dsa110_contimg.database.session import may_write
+from dsa110_contimg.database.upserts import list_page
 from dsa110_contimg.errors import CalibrationError
 from dsa110_contimg.naming import ORDER_INDEX
 
@@ -134,7 +136,7 @@ class CaltableRepository:
             return True
         logger.warning("calibration table %s is gone from disk; it is retired", row.path)
         # A look-up may run in a session that cannot write: the row is then only left out.
-        if session.connection().exec_driver_sql("PRAGMA query_only").scalar() != 1:
+        if may_write(session):
             CaltableRepository.set_status(session, row.path, "retired")
         return False
 
@@ -150,14 +152,21 @@ class CaltableRepository:
         return changed is not None
 
     @staticmethod
-    def list_all(session: Session, *, table_type: str | None = None, active_only: bool = False) -> list[Caltable]:
-        """Return tables in time order."""
-        query = select(Caltable).order_by(Caltable.valid_start_mjd, Caltable.order_index, Caltable.id)
+    def list_all(
+        session: Session,
+        *,
+        table_type: str | None = None,
+        active_only: bool = False,
+        after: tuple[float, int] | None = None,
+        limit: int | None = None,
+    ) -> list[Caltable]:
+        """Return tables in time order; `after` is (valid_start_mjd, id) of the last one of the page before."""
+        query = select(Caltable)
         if table_type is not None:
             query = query.where(Caltable.table_type == table_type)
         if active_only:
             query = query.where(Caltable.active == 1)
-        return list(session.scalars(query))
+        return list_page(session, query, (Caltable.valid_start_mjd, Caltable.id), after=after, limit=limit)
 
 
 def _mid(row: Caltable) -> float:

@@ -1,6 +1,8 @@
-"""Cone searches on the master catalogue: a box on the (ra_deg, dec_deg) index, then the exact separation.
+"""Cone searches: what any catalogue, or the master catalogue, has around a position.
 
-A circle of radius r about declination δ spans, with |δ| + r < 90°,
+The sky is cut into strips of 0.25 deg in declination, whose number each row carries (`models.base.dec_zone`). A
+search reads, of the strips that its circle touches, the entries in the circle's range of right ascension, and then
+takes the exact separation. A circle of radius r about declination δ spans, with |δ| + r < 90°,
 
     |Δα| ≤ asin(sin r / cos δ)
 
@@ -9,21 +11,110 @@ in right ascension, and all of it when the circle holds a pole.
 
 import logging
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Select, and_, or_, select
-from sqlalchemy.orm import Session
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import ColumnElement, and_, literal, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from dsa110_contimg.database.models import Source
+from dsa110_contimg.database.models import CatalogSource, Source
+from dsa110_contimg.database.models.base import ZONES_PER_DEG
+from dsa110_contimg.database.session import get_session
+from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.visibilities import SkyModel, SkyPosition
 
 logger = logging.getLogger(__name__)
 
+MASTER = "MASTER"
+CATALOGS = (MASTER, "VLA", "NVSS", "FIRST", "RACS", "VLASS", "CSV")
+"""What can be searched: the master catalogue, the surveys that it is made of, and the VLA's calibrators."""
 DEFAULT_SPECTRAL_INDEX = -0.7
 CATALOG_FREQ_HZ = 1.4e9
 _MARGIN_DEG = 1e-9
+_Cells = tuple[str, str, float, float, float | None, float | None, float | None]
+"""What a `CatalogEntry` starts with."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One entry of any catalogue; None where it says nothing."""
+
+    catalog: str
+    source_id: str
+    ra_deg: float
+    dec_deg: float
+    flux_jy: float | None
+    freq_ghz: float | None
+    spectral_index: float | None
+    separation_deg: float
+    """From the center of the search."""
+
+
+def cone_search(
+    center: SkyPosition, radius_deg: float, catalogs: Sequence[str] = CATALOGS, min_flux_jy: float = 0.0
+) -> list[CatalogEntry]:
+    """Return what catalogues have within a radius (deg, inclusive) of a position, the nearest first.
+
+    Parameters
+    ----------
+    catalogs
+        Some of `CATALOGS`, in any case.
+    min_flux_jy
+        If positive, fainter entries and those without a flux are left out.
+
+    Raises
+    ------
+    ConfigurationError
+        If the position or the radius is none, there is no such catalogue, or a database is missing.
+    """
+    wanted = {catalog.upper() for catalog in catalogs}
+    if unknown := sorted(wanted - set(CATALOGS)):
+        raise ConfigurationError(f"there is no catalogue {unknown[0]}; there are {', '.join(CATALOGS)}")
+    found: list[CatalogEntry] = []
+    if MASTER in wanted:
+        with get_session("master_sources", read_only=True) as session:
+            found += search_master(session, center, radius_deg)
+    if surveys := wanted - {MASTER}:
+        with get_session("calibrators", read_only=True) as session:
+            found += search_surveys(session, center, radius_deg, sorted(surveys))
+    if min_flux_jy > 0.0:
+        found = [entry for entry in found if entry.flux_jy is not None and entry.flux_jy >= min_flux_jy]
+    return sorted(found, key=lambda entry: (entry.separation_deg, entry.catalog, entry.source_id))
+
+
+def search_master(session: Session, center: SkyPosition, radius_deg: float) -> list[CatalogEntry]:
+    """Return the sources of the master catalogue in a circle, in no order."""
+    columns = (Source.source_id, Source.ra_deg, Source.dec_deg, Source.s_nvss, Source.alpha)
+    query = select(literal(MASTER), *columns[:4], literal(CATALOG_FREQ_HZ / 1e9), columns[4])
+    boxes = _boxes(Source.dec_zone, Source.ra_deg, center, radius_deg)
+    return _entries([row for box in boxes for row in session.execute(query.where(box))], center, radius_deg)
+
+
+def search_surveys(
+    session: Session, center: SkyPosition, radius_deg: float, catalogs: Sequence[str]
+) -> list[CatalogEntry]:
+    """Return the entries of surveys in a circle, in no order."""
+    table = CatalogSource
+    fluxes = (table.flux_jy, table.flux_freq_ghz, table.spectral_index)
+    query = select(table.catalog, table.source_name, table.ra_deg, table.dec_deg, *fluxes)
+    query = query.where(table.catalog.in_(catalogs))
+    boxes = _boxes(table.dec_zone, table.ra_deg, center, radius_deg)
+    return _entries([row for box in boxes for row in session.execute(query.where(box))], center, radius_deg)
+
+
+def _entries(rows: list[_Cells], center: SkyPosition, radius_deg: float) -> list[CatalogEntry]:
+    """Return the rows that are in a circle."""
+    distance = _distances(center, [row[2] for row in rows], [row[3] for row in rows])
+    return [CatalogEntry(*row, away) for row, away in zip(rows, distance, strict=True) if away <= radius_deg]
+
+
+def _distances(center: SkyPosition, ra_deg: list[float], dec_deg: list[float]) -> list[float]:
+    ra, dec = np.radians(np.array(ra_deg, dtype=float)), np.radians(np.array(dec_deg, dtype=float))
+    angle = separation(math.radians(center.ra_deg), math.radians(center.dec_deg), ra, dec)
+    distances: list[float] = np.degrees(angle).tolist()
+    return distances
 
 
 def ra_intervals(center: SkyPosition, radius_deg: float) -> list[tuple[float, float]]:
@@ -40,28 +131,46 @@ def ra_intervals(center: SkyPosition, radius_deg: float) -> list[tuple[float, fl
     return [(low, 360.0), (0.0, high - 360.0)] if high > 360.0 else [(low, high)]
 
 
-def _in_box(center: SkyPosition, radius_deg: float) -> ColumnElement[bool]:
-    span = radius_deg + _MARGIN_DEG
-    ra = or_(*(Source.ra_deg.between(low, high) for low, high in ra_intervals(center, radius_deg)))
-    return and_(ra, Source.dec_deg.between(center.dec_deg - span, center.dec_deg + span))
+def zones(center: SkyPosition, radius_deg: float) -> range:
+    """Return the strips of declination that a circle touches."""
+    reach = radius_deg + _MARGIN_DEG
+    south, north = (math.floor((center.dec_deg + side * reach + 90.0) * ZONES_PER_DEG) for side in (-1, 1))
+    # The poles themselves are edges of strips, and an edge may be in the strip before it.
+    return range(max(south, -1), min(north, 180 * ZONES_PER_DEG) + 1)
 
 
-def _bright(query: Select[Source], min_flux_jy: float) -> Select[Source]:
-    return query.where(Source.s_nvss >= min_flux_jy) if min_flux_jy > 0.0 else query
+def _boxes(
+    zone: InstrumentedAttribute[int | None], ra: InstrumentedAttribute[float], center: SkyPosition, radius_deg: float
+) -> list[ColumnElement[bool]]:
+    """Return one condition for each interval of right ascension; no row meets two."""
+    _check_circle(center, radius_deg)
+    strips = list(zones(center, radius_deg))
+    return [and_(zone.in_(strips), ra.between(low, high)) for low, high in ra_intervals(center, radius_deg)]
+
+
+def _check_circle(center: SkyPosition, radius_deg: float) -> None:
+    if not (0.0 <= center.ra_deg <= 360.0 and -90.0 <= center.dec_deg <= 90.0):
+        raise ConfigurationError(
+            f"({center.ra_deg}, {center.dec_deg}) is no position: give 0 to 360 deg of right ascension and -90 to 90 "
+            "deg of declination"
+        )
+    if not 0.0 <= radius_deg <= 180.0:
+        raise ConfigurationError(f"{radius_deg} is no radius: give 0 to 180 deg")
 
 
 def find_sources(session: Session, center: SkyPosition, radius_deg: float, min_flux_jy: float = 0.0) -> list[Source]:
-    """Return the sources within a radius (deg, inclusive) of a position, the nearest first.
+    """Return the sources of the master catalogue in a circle (radius in deg, inclusive), the nearest first.
 
     With a positive `min_flux_jy` sources without an NVSS flux are left out.
     """
-    rows = list(session.scalars(_bright(select(Source).where(_in_box(center, radius_deg)), min_flux_jy)))
-    if not rows:
-        return []
-    ra, dec = np.radians([row.ra_deg for row in rows]), np.radians([row.dec_deg for row in rows])
-    distance = np.degrees(separation(math.radians(center.ra_deg), math.radians(center.dec_deg), ra, dec))
-    order = np.lexsort((np.array([row.source_id for row in rows]), distance))
-    return [rows[i] for i in order if distance[i] <= radius_deg]
+    query = select(Source)
+    if min_flux_jy > 0.0:
+        query = query.where(Source.s_nvss >= min_flux_jy)
+    boxes = _boxes(Source.dec_zone, Source.ra_deg, center, radius_deg)
+    rows = [row for box in boxes for row in session.scalars(query.where(box))]
+    distance = _distances(center, [row.ra_deg for row in rows], [row.dec_deg for row in rows])
+    near = sorted((away, row.source_id, i) for i, (away, row) in enumerate(zip(distance, rows, strict=True)))
+    return [rows[i] for away, _name, i in near if away <= radius_deg]
 
 
 def load_sky_model(session: Session, center: SkyPosition, radius_deg: float, min_flux_jy: float) -> SkyModel:

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Errors are one sentence.
 import argparse
 import dataclasses
 import json
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +13,14 @@ from pathlib import Path
 from dsa110_contimg.database.data_registration import publish_blockers, publish_data_instance
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.recovery import recover_publishing
-from dsa110_contimg.database.registry_rows import ProductRow, ensure_data_registry_db, get_data, list_data
-from dsa110_contimg.database.session import database_path
+from dsa110_contimg.database.registry_rows import (
+    ProductRow,
+    RegistryConnection,
+    get_data,
+    list_data,
+    open_registry,
+)
+from dsa110_contimg.database.session import database_path, on_server
 from dsa110_contimg.errors import ConfigurationError, PipelineError, PublishError
 
 Report = list[dict[str, object]]
@@ -29,15 +34,15 @@ def _describe(row: ProductRow) -> dict[str, object]:
     return described
 
 
-def _status(conn: sqlite3.Connection, args: argparse.Namespace) -> Report:
+def _status(conn: RegistryConnection, args: argparse.Namespace) -> Report:
     return [_describe(get_data(conn, args.data_id))]
 
 
-def _list(conn: sqlite3.Connection, args: argparse.Namespace) -> Report:
+def _list(conn: RegistryConnection, args: argparse.Namespace) -> Report:
     return [_describe(row) for row in list_data(conn, status=args.status)]
 
 
-def _publish(conn: sqlite3.Connection, args: argparse.Namespace) -> Report:
+def _publish(conn: RegistryConnection, args: argparse.Namespace) -> Report:
     roots = Roots.configured(args.products_base)
     done = publish_data_instance(conn, args.data_id, mode=args.mode, roots=roots, by=args.by, reason=args.reason)
     if not done:
@@ -45,19 +50,19 @@ def _publish(conn: sqlite3.Connection, args: argparse.Namespace) -> Report:
     return _status(conn, args)
 
 
-def _retry(conn: sqlite3.Connection, args: argparse.Namespace) -> Report:
+def _retry(conn: RegistryConnection, args: argparse.Namespace) -> Report:
     row = get_data(conn, args.data_id)
     if row.status != "failed":
         raise PublishError(f"product {args.data_id} is {row.status}, not failed: there is nothing to retry")
     return _publish(conn, args)
 
 
-def _recover(conn: sqlite3.Connection, args: argparse.Namespace) -> Report:
+def _recover(conn: RegistryConnection, args: argparse.Namespace) -> Report:
     done = recover_publishing(conn, roots=Roots.configured(args.products_base))
     return [{"data_id": one.data_id, "action": one.action.value, "status": one.status} for one in done]
 
 
-_COMMANDS: dict[str, tuple[Callable[[sqlite3.Connection, argparse.Namespace], Report], str]] = {
+_COMMANDS: dict[str, tuple[Callable[[RegistryConnection, argparse.Namespace], Report], str]] = {
     "status": (_status, "show one product and what keeps it from being published"),
     "list": (_list, "list products"),
     "publish": (_publish, "publish one product"),
@@ -99,15 +104,14 @@ def _text(report: Report) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = _parser().parse_args(argv)
-    path = args.db or database_path("data_registry")
+    path = args.db
+    if path is None and not on_server():
+        path = database_path("data_registry")
     try:
-        if not path.exists():
+        if path is not None and not path.exists():
             raise ConfigurationError(f"registry {path} does not exist: name it with --db, or run `contimg init`")
-        conn = ensure_data_registry_db(path)
-        try:
+        with open_registry(path) as conn:
             report = _COMMANDS[args.command][0](conn, args)
-        finally:
-            conn.close()
     except PipelineError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

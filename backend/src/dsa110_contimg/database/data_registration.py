@@ -1,20 +1,24 @@
 """A product's transitions: QA, finalization, publication. Rows are in `registry_rows`, files in `publishing`.
 
+The specification's two modules of the registry, this one and `data_registry`, offer the same names.
+
 A product is published by itself when all of S0's six criteria hold; `publish_blockers` names those that do not.
 A person may publish without them, but gives a reason when QA or validation failed.
 """
 
 import logging
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsa110_contimg.database.models import FinalizationStatus, QAStatus, ValidationStatus
+from sqlalchemy import and_, case, func, or_, update
+
+from dsa110_contimg.database.models import DataProduct, FinalizationStatus, QAStatus, ValidationStatus
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.publications import PublishRequest, publish
 from dsa110_contimg.database.recovery import recover_publishing
 from dsa110_contimg.database.registry_rows import (
     ProductRow,
+    RegistryConnection,
     ensure_data_registry_db,
     find_rows,
     get_data,
@@ -41,6 +45,25 @@ MOSAIC_METADATA = (
     "validation_issues",
 )
 PHOTOMETRY_STATES = ("pending", "running", "completed", "failed")
+
+
+_OPEN = DataProduct.status.in_(("staging", "validated", "failed"))
+_MEASURED = or_(DataProduct.photometry_status == "completed", DataProduct.photometry_status.is_(None))
+_AWAITS_PERSON = and_(
+    DataProduct.status == "staging",
+    DataProduct.auto_publish_enabled == 0,
+    DataProduct.finalization_status == "finalized",
+    DataProduct.qa_status == "passed",
+    _MEASURED,
+)
+_VERDICT = case(
+    (or_(DataProduct.qa_status == "failed", DataProduct.validation_status == "invalid"), "rejected"),
+    (
+        and_(DataProduct.qa_status.in_(("passed", "warning")), DataProduct.validation_status == "validated"),
+        "finalized",
+    ),
+    else_="pending",
+)
 
 
 def publish_blockers(row: ProductRow) -> list[str]:
@@ -76,7 +99,7 @@ def _check_statuses(qa_status: str | None, validation_status: str | None) -> Non
 
 
 def update_qa_status(
-    conn: sqlite3.Connection, data_id: str, qa_status: str | None = None, validation_status: str | None = None
+    conn: RegistryConnection, data_id: str, qa_status: str | None = None, validation_status: str | None = None
 ) -> None:
     """Set QA and validation of a product; what is None stays.
 
@@ -86,34 +109,36 @@ def update_qa_status(
         If a status is unknown, or would change on a product that is being or has been published.
     """
     _check_statuses(qa_status, validation_status)
-    with transaction(conn) as cursor:
-        changed = cursor.execute(
-            "UPDATE data_registry SET qa_status = COALESCE(?1, qa_status),"
-            " validation_status = COALESCE(?2, validation_status) WHERE data_id = ?3"
-            " AND (status IN ('staging', 'validated', 'failed')"
-            " OR qa_status IS COALESCE(?1, qa_status) AND validation_status IS COALESCE(?2, validation_status))",
-            (qa_status, validation_status, data_id),
-        ).rowcount
-    if changed == 0:
+    told = {DataProduct.qa_status: qa_status, DataProduct.validation_status: validation_status}
+    wanted = {column: value for column, value in told.items() if value is not None}
+    if not wanted:
+        get_data(conn, data_id)
+        return
+    same = and_(*(column == value for column, value in wanted.items()))
+    with transaction(conn) as run:
+        changed = run(
+            update(DataProduct)
+            .where(DataProduct.data_id == data_id, or_(_OPEN, same))
+            .values({column.key: value for column, value in wanted.items()})
+            .returning(DataProduct.id)
+        )
+    if not changed:
         row = get_data(conn, data_id)
         raise PublishError(f"product {data_id} is {row.status}: its QA can no longer change")
 
 
-def set_photometry_status(conn: sqlite3.Connection, data_id: str, status: str, job_id: str | None = None) -> None:
+def set_photometry_status(conn: RegistryConnection, data_id: str, status: str, job_id: str | None = None) -> None:
     """Set the photometry gate of a product: pending, running, completed or failed."""
     if status not in PHOTOMETRY_STATES:
         raise PublishError(f"{status!r} is no photometry status; there are {', '.join(PHOTOMETRY_STATES)}")
     get_data(conn, data_id)
-    with transaction(conn) as cursor:
-        cursor.execute(
-            "UPDATE data_registry SET photometry_status = ?, photometry_job_id = COALESCE(?, photometry_job_id)"
-            " WHERE data_id = ?",
-            (status, job_id, data_id),
-        )
+    values = {"photometry_status": status} | ({} if job_id is None else {"photometry_job_id": job_id})
+    with transaction(conn) as run:
+        run(update(DataProduct).where(DataProduct.data_id == data_id).values(values))
 
 
 def finalize_data(
-    conn: sqlite3.Connection,
+    conn: RegistryConnection,
     data_id: str,
     qa_status: str | None = None,
     validation_status: str | None = None,
@@ -135,25 +160,15 @@ def finalize_data(
     if row.status in {"published", "publishing", "retracted"}:
         return row.status == "published"
     update_qa_status(conn, data_id, qa_status, validation_status)
-    with transaction(conn) as cursor:
-        cursor.execute(
-            "UPDATE data_registry SET finalization_status = CASE"
-            " WHEN qa_status = 'failed' OR validation_status = 'invalid' THEN 'rejected'"
-            " WHEN qa_status IN ('passed', 'warning') AND validation_status = 'validated' THEN 'finalized'"
-            " ELSE 'pending' END WHERE data_id = ?1 AND status IN ('staging', 'validated', 'failed')",
-            (data_id,),
-        )
-        cursor.execute(
-            "UPDATE data_registry SET status = 'validated' WHERE data_id = ?1 AND status = 'staging'"
-            " AND auto_publish_enabled = 0 AND finalization_status = 'finalized' AND qa_status = 'passed'"
-            " AND (photometry_status = 'completed' OR photometry_status IS NULL)",
-            (data_id,),
-        )
+    product = update(DataProduct).where(DataProduct.data_id == data_id)
+    with transaction(conn) as run:
+        run(product.where(_OPEN).values(finalization_status=_VERDICT))
+        run(product.where(_AWAITS_PERSON).values(status="validated"))
     return trigger_auto_publish(conn, data_id, mode=mode, roots=roots)
 
 
 def trigger_auto_publish(
-    conn: sqlite3.Connection, data_id: str, *, mode: str = "move", roots: Roots | None = None
+    conn: RegistryConnection, data_id: str, *, mode: str = "move", roots: Roots | None = None
 ) -> bool:
     """Publish a product if the six criteria hold; return whether it is published now."""
     row = get_data(conn, data_id)
@@ -169,7 +184,7 @@ def trigger_auto_publish(
 
 
 def publish_data_instance(
-    conn: sqlite3.Connection,
+    conn: RegistryConnection,
     data_id: str,
     published_dir: Path | str | None = None,
     mode: str = "move",
@@ -209,11 +224,17 @@ def publish_data_instance(
     return publish(conn, data_id, request)
 
 
-def retry_failed(conn: sqlite3.Connection, *, roots: Roots | None = None) -> dict[str, bool]:
+def retry_failed(conn: RegistryConnection, *, roots: Roots | None = None) -> dict[str, bool]:
     """Publish again what failed fewer than three times and still passes its gates: data_id → published."""
     outcome = {}
-    condition = "status = 'failed' AND COALESCE(publish_attempts, 0) < ? AND finalization_status = 'finalized'"
-    for row in find_rows(conn, condition + " AND qa_status = 'passed' AND auto_publish_enabled = 1", (MAX_ATTEMPTS,)):
+    retried = (
+        DataProduct.status == "failed",
+        func.coalesce(DataProduct.publish_attempts, 0) < MAX_ATTEMPTS,
+        DataProduct.finalization_status == "finalized",
+        DataProduct.qa_status == "passed",
+        DataProduct.auto_publish_enabled == 1,
+    )
+    for row in find_rows(conn, *retried):
         try:
             outcome[row.data_id] = publish_data_instance(
                 conn, row.data_id, mode=row.publish_mode or "move", roots=roots
@@ -225,7 +246,7 @@ def retry_failed(conn: sqlite3.Connection, *, roots: Roots | None = None) -> dic
 
 
 def register_mosaic_in_data_registry(
-    conn: sqlite3.Connection,
+    conn: RegistryConnection,
     mosaic_id: str,
     mosaic_path: Path | str,
     metadata: Mapping[str, object],
@@ -247,10 +268,13 @@ def register_mosaic_in_data_registry(
     return register_data_instance(conn, "mosaic", mosaic_id, mosaic_path, auto_publish, metadata)
 
 
+# Names of the workflow document and of older scripts.
 finalize_mosaic = finalize_data
 register_data = register_data_instance
 register_pipeline_data = register_data_instance
 publish_data_manual = publish_data_instance
+get_data_relationships = list_links
+get_data_tags = list_tags
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -261,6 +285,8 @@ __all__ = [
     "finalize_mosaic",
     "find_rows",
     "get_data",
+    "get_data_relationships",
+    "get_data_tags",
     "link_data",
     "list_data",
     "list_links",

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.models import IngestQueue, Quarantine, QueueState, SubbandFile

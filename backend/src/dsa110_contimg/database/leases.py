@@ -11,7 +11,7 @@ that checks the token.
 """
 
 from sqlalchemy import and_, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -81,7 +81,8 @@ def heartbeat(session: Session, job_id: str, attempt: int, lease_s: float, now: 
 
 def check_token(session: Session, job_id: str, attempt: int) -> None:
     """Raise FencedError unless the attempt still owns its job; call it in the transaction of the result."""
-    row = session.execute(select(Job.attempt, Job.state).where(Job.job_id == job_id)).first()
+    held = select(Job.attempt, Job.state).where(Job.job_id == job_id).with_for_update()
+    row = session.execute(held).first()
     if row is None or (row.attempt, row.state) != (attempt, JobState.RUNNING.value):
         raise FencedError(f"attempt {attempt} of job {job_id} no longer owns it: a newer attempt does, or it has ended")
 

@@ -1,21 +1,16 @@
 """Fill the master catalogue: all of it is replaced in one transaction, so that readers see the old or the new."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from itertools import islice
+from typing import NamedTuple
 
-from sqlalchemy import delete, insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.database.bulk import Progress, insert_columns, no_progress
 from dsa110_contimg.database.models import Source
-from dsa110_contimg.errors import BadInputError
-
-_BATCH = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogRow:
+class CatalogRow(NamedTuple):
     """One source as it is imported; fluxes in Jy."""
 
     source_id: str
@@ -26,9 +21,16 @@ class CatalogRow:
     resolved_flag: int = 0
     confusion_flag: int = 0
     alpha: float | None = None
+    alpha_err: float | None = None
+    s_vlass: float | None = None
+    s_first: float | None = None
+    s_rax: float | None = None
+    first_size_maj_arcsec: float | None = None
+    first_size_min_arcsec: float | None = None
+    first_size_pa_deg: float | None = None
 
 
-def replace_catalog(session: Session, rows: Iterable[CatalogRow]) -> int:
+def replace_catalog(session: Session, rows: Iterable[CatalogRow], progress: Progress = no_progress) -> int:
     """Replace the whole catalogue and return how many sources it holds.
 
     Raises
@@ -37,12 +39,5 @@ def replace_catalog(session: Session, rows: Iterable[CatalogRow]) -> int:
         If two rows have one id; the catalogue is then as before, once the session rolls back.
     """
     session.execute(delete(Source))
-    iterator, count = iter(rows), 0
-    try:
-        while batch := [asdict(row) for row in islice(iterator, _BATCH)]:
-            session.execute(insert(Source), batch)
-            count += len(batch)
-    except IntegrityError as error:
-        raise BadInputError(f"the catalogue holds a source id twice, or lacks a value ({error.orig})") from error
-    session.expire_all()
-    return count
+    columns = zip(*rows, strict=True)
+    return insert_columns(session, Source, dict(zip(CatalogRow._fields, columns, strict=False)), progress)

@@ -8,12 +8,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import inspect, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.database.explanations import is_duplicate
 from dsa110_contimg.database.models import Image, Mosaic, MosaicGroup, MosaicGroupMember, MSIndex
+from dsa110_contimg.database.upserts import list_page, upsert
 from dsa110_contimg.errors import MosaicError
 
 MEMBER_STAGES = ("converted", "calibrated", "imaged", "photometry_complete")
@@ -51,7 +52,7 @@ class MosaicRepository:
                     for i, p in enumerate(ms_paths)
                 )
         except IntegrityError as error:
-            if "UNIQUE" not in str(error.orig):
+            if not is_duplicate(error):
                 raise
             return False
         return True
@@ -113,15 +114,13 @@ class MosaicRepository:
             Further columns of `mosaics` (start_mjd and end_mjd are required).
         """
         row = {"path": str(path), "name": name, "created_at": created_at, **columns}
-        unknown = set(row) - set(inspect(Mosaic).columns.keys())
-        if unknown or not {"start_mjd", "end_mjd"} <= set(row):
-            raise MosaicError(f"mosaic {name} needs start_mjd and end_mjd, and has no column {sorted(unknown)}")
-        session.execute(insert(Mosaic).values(**row).on_conflict_do_update(index_elements=["path"], set_=row))
+        if not {"start_mjd", "end_mjd"} <= set(row):
+            raise MosaicError(f"mosaic {name} needs start_mjd and end_mjd")
+        upsert(session, Mosaic, ["path"], [row])
         image = {key: row[key] for key in _SHARED if key in row}
         image |= {"path": str(path), "ms_path": str(reference_ms), "type": "mosaic", "created_at": created_at}
         image |= {"pbcor": 1, "field_name": name}
-        session.execute(insert(Image).values(**image).on_conflict_do_update(index_elements=["path"], set_=image))
-        session.expire_all()
+        upsert(session, Image, ["path"], [image])
         return session.scalars(select(Mosaic).where(Mosaic.path == str(path))).one()
 
     @staticmethod
@@ -130,9 +129,10 @@ class MosaicRepository:
         return session.scalar(select(Mosaic).where(Mosaic.name == name))
 
     @staticmethod
-    def list_all(session: Session, *, limit: int | None = None) -> list[Mosaic]:
-        """Return mosaics, the newest first."""
-        return list(session.scalars(select(Mosaic).order_by(Mosaic.created_at.desc(), Mosaic.id.desc()).limit(limit)))
+    def list_all(session: Session, *, after: tuple[float, int] | None = None, limit: int | None = None) -> list[Mosaic]:
+        """Return mosaics, the newest first; `after` is (created_at, id) of the last one of the page before."""
+        key = (Mosaic.created_at, Mosaic.id)
+        return list_page(session, select(Mosaic), key, after=after, limit=limit, descending=True)
 
     @staticmethod
     def relocate(session: Session, old_path: str, new_path: str) -> bool:

@@ -11,28 +11,30 @@ in the row; after a crash `recovery` does one or the other.
 
 import json
 import logging
-import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import ColumnElement, and_, case, func, or_, update
+
 from dsa110_contimg.database import publishing
+from dsa110_contimg.database.models import DataProduct
 from dsa110_contimg.database.ownership import is_gone, this_process
 from dsa110_contimg.database.product_paths import Roots, plan_transfers
 from dsa110_contimg.database.publishing import Fingerprint, Prepared
-from dsa110_contimg.database.registry_rows import ProductRow, get_data, transaction
-from dsa110_contimg.errors import FencedError, PublishError
+from dsa110_contimg.database.registry_rows import STORAGE_ERRORS, ProductRow, RegistryConnection, get_data, transaction
+from dsa110_contimg.errors import ConfigurationError, FencedError, PublishError
 
 logger = logging.getLogger(__name__)
 
 LEASE_S = 600.0
-AUTO_CRITERIA = (
-    "status = 'staging' AND auto_publish_enabled = 1 AND qa_status = 'passed' AND validation_status = 'validated'"
-    " AND finalization_status = 'finalized' AND (photometry_status = 'completed' OR photometry_status IS NULL)"
-)
-_CLAIMABLE = (
-    "status IN ('staging', 'validated', 'failed')"
-    " OR (status = 'publishing' AND (lease_expires_at IS NULL OR lease_expires_at < :now OR owner = :gone))"
+AUTO_CRITERIA = and_(
+    DataProduct.status == "staging",
+    DataProduct.auto_publish_enabled == 1,
+    DataProduct.qa_status == "passed",
+    DataProduct.validation_status == "validated",
+    DataProduct.finalization_status == "finalized",
+    or_(DataProduct.photometry_status == "completed", DataProduct.photometry_status.is_(None)),
 )
 
 
@@ -57,28 +59,36 @@ class PublishRequest:
 class Claim:
     """The right of one attempt to publish one product."""
 
-    conn: sqlite3.Connection
+    conn: RegistryConnection
     data_id: str
     attempt: int
     extended_at: float
 
-    def change(self, assignments: str, parameters: dict[str, object], status: str = "publishing") -> None:
-        """Update the row if this attempt still owns it, else raise FencedError."""
-        condition = "data_id = :data_id AND attempt = :attempt AND status = :owned_status"
-        own = {"data_id": self.data_id, "attempt": self.attempt, "owned_status": status}
-        with transaction(self.conn) as cursor:
-            statement = f"UPDATE data_registry SET {assignments} WHERE {condition}"
-            if cursor.execute(statement, parameters | own).rowcount != 1:
+    def change(self, *, owned: str = "publishing", note: dict[str, object] | None = None, **columns: object) -> None:
+        """Update the row, and what is noted in it, if this attempt still owns it, else raise FencedError."""
+        row = update(DataProduct).where(DataProduct.data_id == self.data_id)
+        own = row.where(DataProduct.attempt == self.attempt, DataProduct.status == owned)
+        with transaction(self.conn) as run:
+            changed = run(own.values(columns or {"owner": DataProduct.owner}).returning(DataProduct.metadata_json))
+            if not changed:
                 raise FencedError(
                     f"attempt {self.attempt} to publish {self.data_id} was overtaken; it changes nothing more"
                 )
+            if note is not None:
+                run(row.values(metadata_json=_with_note(changed[0][0], note)))
 
     def beat(self) -> None:
         """Extend the lease when a good part of it has passed."""
         now = time.time()
         if now - self.extended_at > LEASE_S / 10:
-            self.change("lease_expires_at = :lease", {"lease": now + LEASE_S})
+            self.change(lease_expires_at=now + LEASE_S)
             self.extended_at = now
+
+
+def _with_note(metadata_json: str | None, note: dict[str, object]) -> str:
+    details = json.loads(metadata_json or "{}")
+    earlier = details.get("publish")
+    return json.dumps(details | {"publish": (earlier if isinstance(earlier, dict) else {}) | note})
 
 
 def _request_note(row: ProductRow, request: PublishRequest) -> dict[str, object]:
@@ -93,31 +103,39 @@ def _request_note(row: ProductRow, request: PublishRequest) -> dict[str, object]
     return {"published_dir": folder, **told, "items": earlier.get("items", [])}
 
 
-def claim(conn: sqlite3.Connection, row: ProductRow, request: PublishRequest) -> Claim | None:
+def claim(conn: RegistryConnection, row: ProductRow, request: PublishRequest) -> Claim | None:
     """Take a product for publishing; None when another process has it or its state forbids it.
 
     Taking over from an attempt that crashed counts that attempt as a failure.
     """
     now = time.time()
-    condition = AUTO_CRITERIA if request.automatic else _CLAIMABLE
-    parameters = {
-        "now": now,
-        "lease": now + LEASE_S,
-        "owner": this_process(),
-        "gone": row.owner if is_gone(row.owner) else None,
-        "mode": request.mode,
-        "note": json.dumps(_request_note(row, request)),
-        "data_id": row.data_id,
-    }
-    with transaction(conn) as cursor:
-        taken = cursor.execute(
-            "UPDATE data_registry SET publish_attempts = COALESCE(publish_attempts, 0) + (status = 'publishing'),"
-            " status = 'publishing', owner = :owner, attempt = COALESCE(attempt, 0) + 1, lease_expires_at = :lease,"
-            " metadata_json = json_set(COALESCE(metadata_json, '{}'), '$.publish', json(:note)),"
-            f" publish_mode = :mode WHERE data_id = :data_id AND ({condition}) RETURNING attempt",
-            parameters,
-        ).fetchone()
-    return None if taken is None else Claim(conn, row.data_id, int(taken["attempt"]), now)
+    row_of_product = update(DataProduct).where(DataProduct.data_id == row.data_id)
+    taking = row_of_product.where(AUTO_CRITERIA if request.automatic else _claimable(row, now)).values(
+        publish_attempts=func.coalesce(DataProduct.publish_attempts, 0)
+        + case((DataProduct.status == "publishing", 1), else_=0),
+        status="publishing",
+        owner=this_process(),
+        attempt=func.coalesce(DataProduct.attempt, 0) + 1,
+        lease_expires_at=now + LEASE_S,
+        publish_mode=request.mode,
+    )
+    with transaction(conn) as run:
+        taken = run(taking.returning(DataProduct.attempt, DataProduct.metadata_json))
+        if not taken:
+            return None
+        attempt, metadata_json = taken[0]
+        run(row_of_product.values(metadata_json=_with_note(metadata_json, _request_note(row, request))))
+    return Claim(conn, row.data_id, int(attempt), now)
+
+
+def _claimable(row: ProductRow, now: float) -> ColumnElement[bool]:
+    """Return the condition under which a product is to be had: at rest, or its owner is gone or late."""
+    late = or_(DataProduct.lease_expires_at.is_(None), DataProduct.lease_expires_at < now)
+    if is_gone(row.owner):
+        late = or_(late, DataProduct.owner == row.owner)
+    return or_(
+        DataProduct.status.in_(("staging", "validated", "failed")), and_(DataProduct.status == "publishing", late)
+    )
 
 
 def recorded_fingerprints(row: ProductRow) -> dict[str, Fingerprint]:
@@ -137,35 +155,33 @@ def _note(claimed: Claim, prepared: list[Prepared]) -> None:
         }
         for p in prepared
     ]
-    claimed.change(
-        "metadata_json = json_set(metadata_json, '$.publish.items', json(:items))", {"items": json.dumps(items)}
-    )
+    claimed.change(note={"items": items})
 
 
 def _commit(claimed: Claim, product: Prepared) -> None:
     claimed.change(
-        "status = 'published', published_path = :path, published_at = :now, sha256 = :sha256, size_bytes = :size,"
-        " publish_error = NULL",
-        {
-            "path": str(product.transfer.target),
-            "now": time.time(),
-            "sha256": product.fingerprint.sha256,
-            "size": product.fingerprint.size_bytes,
-        },
+        status="published",
+        published_path=str(product.transfer.target),
+        published_at=time.time(),
+        sha256=product.fingerprint.sha256,
+        size_bytes=product.fingerprint.size_bytes,
+        publish_error=None,
     )
 
 
 def release(claimed: Claim) -> None:
     """Record that nothing is left to remove."""
-    claimed.change("owner = NULL, lease_expires_at = NULL", {}, status="published")
+    claimed.change(owned="published", owner=None, lease_expires_at=None)
 
 
 def record_failure(claimed: Claim, error: str) -> None:
     """Record why an attempt failed, and count it."""
     claimed.change(
-        "status = 'failed', publish_error = :error, publish_attempts = COALESCE(publish_attempts, 0) + 1,"
-        " owner = NULL, lease_expires_at = NULL",
-        {"error": error},
+        status="failed",
+        publish_error=error,
+        publish_attempts=func.coalesce(DataProduct.publish_attempts, 0) + 1,
+        owner=None,
+        lease_expires_at=None,
     )
 
 
@@ -173,11 +189,11 @@ def _fail(claimed: Claim, prepared: list[Prepared], error: Exception) -> Publish
     """Undo a failed attempt, say so in the row, and return the error to raise; FencedError if it was overtaken."""
     told = str(error) if isinstance(error, PublishError) else f"product {claimed.data_id} cannot be published: {error}"
     try:
-        claimed.change("owner = owner", {})
+        claimed.change()
         for product in reversed(prepared):
             publishing.conceal(product)
         record_failure(claimed, told)
-    except (OSError, sqlite3.Error) as second:
+    except (ConfigurationError, OSError, *STORAGE_ERRORS) as second:
         told += f"; it cannot be undone now ({second}): the next run recovers it"
     return PublishError(told)
 
@@ -205,7 +221,7 @@ def carry_out(claimed: Claim, row: ProductRow, request: PublishRequest) -> None:
         for product in prepared:
             publishing.reveal(product, claimed.beat)
         _commit(claimed, prepared[-1])
-    except (PublishError, OSError, sqlite3.Error) as error:
+    except (PublishError, ConfigurationError, OSError, *STORAGE_ERRORS) as error:
         raise _fail(claimed, prepared, error) from error
     logger.info("published %s as %s", row.data_id, prepared[-1].transfer.target)
     if move:
@@ -226,7 +242,7 @@ def remove_sources(prepared: list[Prepared], attempt: int) -> None:
             logger.warning("%s is published, but its staged copy cannot be removed: %s", source, error)
 
 
-def publish(conn: sqlite3.Connection, data_id: str, request: PublishRequest) -> bool:
+def publish(conn: RegistryConnection, data_id: str, request: PublishRequest) -> bool:
     """Publish a product.
 
     Returns

@@ -6,13 +6,15 @@ has a source left to remove, which goes only if the published content is verifie
 """
 
 import logging
-import sqlite3
 import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from sqlalchemy import and_, or_
+
 from dsa110_contimg.database import publishing
+from dsa110_contimg.database.models import DataProduct
 from dsa110_contimg.database.ownership import is_gone
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.publications import (
@@ -25,7 +27,7 @@ from dsa110_contimg.database.publications import (
     release,
 )
 from dsa110_contimg.database.publishing import Fingerprint, scratch_path
-from dsa110_contimg.database.registry_rows import ProductRow, find_rows, get_data
+from dsa110_contimg.database.registry_rows import ProductRow, RegistryConnection, find_rows, get_data
 from dsa110_contimg.errors import FencedError, PublishError
 
 logger = logging.getLogger(__name__)
@@ -129,12 +131,13 @@ def _decide(row: ProductRow) -> RecoveryAction:
 
 
 def recover_publishing(
-    conn: sqlite3.Connection, *, roots: Roots | None = None, now: float | None = None
+    conn: RegistryConnection, *, roots: Roots | None = None, now: float | None = None
 ) -> list[Recovered]:
     """Finish, begin again or give up every publication whose process is gone or whose lease ran out."""
     moment = time.time() if now is None else now
     recovered = []
-    for row in find_rows(conn, "status = 'publishing' OR (status = 'published' AND owner IS NOT NULL)"):
+    cleaning = and_(DataProduct.status == "published", DataProduct.owner.is_not(None))
+    for row in find_rows(conn, or_(DataProduct.status == "publishing", cleaning)):
         if not (is_gone(row.owner) or row.lease_expires_at is None or row.lease_expires_at < moment):
             continue
         action = _decide(row)
@@ -148,7 +151,7 @@ def recover_publishing(
     return recovered
 
 
-def _act(conn: sqlite3.Connection, row: ProductRow, action: RecoveryAction, roots: Roots | None) -> None:
+def _act(conn: RegistryConnection, row: ProductRow, action: RecoveryAction, roots: Roots | None) -> None:
     if row.status == "published":
         if action is RecoveryAction.CLEAN:
             _clean(conn, row)
@@ -175,7 +178,7 @@ def _noted_folder(row: ProductRow) -> Path | None:
     return None if folder is None else Path(str(folder))
 
 
-def _clean(conn: sqlite3.Connection, row: ProductRow) -> None:
+def _clean(conn: RegistryConnection, row: ProductRow) -> None:
     """Remove what a published product left in staging, if it equals what was published."""
     claimed = Claim(conn, row.data_id, row.attempt or 0, time.time())
     noted = row.details.get("publish")

@@ -4,32 +4,23 @@ Writers take columns by keyword only, and an upsert keeps what it is not told.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
-from sqlalchemy import Select, inspect, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.caltable_repository import CaltableRepository
-from dsa110_contimg.database.models import (
-    ESECandidate,
-    Image,
-    MSIndex,
-    Photometry,
-    PhotometryMissing,
-    ProductsBase,
-    QACheck,
-    VariabilityStats,
-    Verdict,
-)
+from dsa110_contimg.database.explanations import is_duplicate
+from dsa110_contimg.database.models import ESECandidate, Image, MSIndex, QACheck, Verdict
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
-from dsa110_contimg.errors import PipelineError
+from dsa110_contimg.database.photometry_repository import LightCurvePoint, PhotometryRepository
+from dsa110_contimg.database.upserts import Value, list_page, upsert
 
 __all__ = [
     "CaltableRepository",
     "CandidateRepository",
     "ImageRepository",
+    "LightCurvePoint",
     "MSRepository",
     "MosaicRepository",
     "PhotometryRepository",
@@ -37,36 +28,10 @@ __all__ = [
     "ms_index_upsert",
 ]
 
-Value = str | int | float | None
-Row = TypeVar("Row", bound=ProductsBase)
-
-
-def _upsert(
-    session: Session, model: type[ProductsBase], keys: Sequence[str], rows: Sequence[Mapping[str, Value]]
-) -> None:
-    """Insert rows, or update the columns that they name; rows must name the same columns."""
-    if not rows:
-        return
-    unknown = set(rows[0]) - set(inspect(model).columns.keys())
-    if unknown:
-        raise PipelineError(f"{model.__name__} has no column {', '.join(sorted(unknown))}")
-    statement = insert(model)
-    told = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    if told:
-        statement = statement.on_conflict_do_update(index_elements=list(keys), set_=told)
-    else:
-        statement = statement.on_conflict_do_nothing()
-    session.execute(statement, [dict(row) for row in rows])
-    session.expire_all()
-
-
-def _page(session: Session, query: Select[Row], limit: int | None, offset: int) -> list[Row]:
-    return list(session.scalars(query.limit(limit).offset(offset)))
-
 
 def ms_index_upsert(session: Session, path: str, **columns: Value) -> None:
     """Record or update one Measurement Set; columns that are not named keep their values."""
-    _upsert(session, MSIndex, ["path"], [{"path": str(path), **columns}])
+    upsert(session, MSIndex, ["path"], [{"path": str(path), **columns}])
 
 
 class MSRepository:
@@ -85,11 +50,14 @@ class MSRepository:
         status: str | None = None,
         start_mjd: float | None = None,
         end_mjd: float | None = None,
+        after: str | None = None,
         limit: int | None = None,
-        offset: int = 0,
     ) -> list[MSIndex]:
-        """Return those at a stage, of a status, and whose middle lies in [start_mjd, end_mjd], in time order."""
-        query = select(MSIndex).order_by(MSIndex.mid_mjd, MSIndex.path)
+        """Return those at a stage, of a status, and whose middle lies in [start_mjd, end_mjd], by path.
+
+        Paths hold the group id, so this is the order of time. `after` is the last path of the page before.
+        """
+        query = select(MSIndex)
         if stage is not None:
             query = query.where(MSIndex.stage == stage)
         if status is not None:
@@ -98,7 +66,7 @@ class MSRepository:
             query = query.where(MSIndex.mid_mjd >= start_mjd)
         if end_mjd is not None:
             query = query.where(MSIndex.mid_mjd <= end_mjd)
-        return _page(session, query, limit, offset)
+        return list_page(session, query, (MSIndex.path,), after=None if after is None else (after,), limit=limit)
 
     @staticmethod
     def set_stage(session: Session, path: str, stage: str, *, now: float, **columns: Value) -> None:
@@ -113,7 +81,7 @@ class ImageRepository:
     def add(session: Session, *, path: str, ms_path: str, type: str, created_at: float, **columns: Value) -> Image:
         """Record an image, or the newer content of a known path."""
         row = {"path": str(path), "ms_path": str(ms_path), "type": type, "created_at": created_at, **columns}
-        _upsert(session, Image, ["path"], [row])
+        upsert(session, Image, ["path"], [row])
         return session.scalars(select(Image).where(Image.path == str(path))).one()
 
     @staticmethod
@@ -127,59 +95,19 @@ class ImageRepository:
         *,
         type_filter: str | None = None,
         ms_path: str | None = None,
+        after: tuple[float, int] | None = None,
         limit: int | None = None,
-        offset: int = 0,
     ) -> list[Image]:
-        """Return those of one type or of one Measurement Set, the oldest first."""
-        query = select(Image).order_by(Image.created_at, Image.id)
+        """Return those of one type or of one Measurement Set, the newest first.
+
+        `after` is (created_at, id) of the last one of the page before.
+        """
+        query = select(Image)
         if type_filter is not None:
             query = query.where(Image.type == type_filter)
         if ms_path is not None:
             query = query.where(Image.ms_path == str(ms_path))
-        return _page(session, query, limit, offset)
-
-
-class PhotometryRepository:
-    """Forced fluxes and what they say about each source."""
-
-    @staticmethod
-    def store(session: Session, rows: Sequence[Mapping[str, Value]]) -> None:
-        """Record measurements; one of the same image and source replaces the earlier one."""
-        _upsert(session, Photometry, ["image_path", "source_id"], rows)
-
-    @staticmethod
-    def store_missing(session: Session, image_path: str, reasons: Mapping[str, str]) -> None:
-        """Record positions of an image that could not be measured: source id → reason."""
-        rows = [{"image_path": str(image_path), "source_id": s, "reason": why} for s, why in reasons.items()]
-        _upsert(session, PhotometryMissing, ["image_path", "source_id"], rows)
-
-    @staticmethod
-    def store_statistics(session: Session, rows: Sequence[Mapping[str, Value]]) -> None:
-        """Record variability statistics, one row per source."""
-        _upsert(session, VariabilityStats, ["source_id"], rows)
-
-    @staticmethod
-    def get_lightcurve(session: Session, source_id: str, *, every_measurement: bool = False) -> list[Photometry]:
-        """Return a source's light curve in time order.
-
-        By default the measurements that feed the statistics: one per sidereal transit, not retracted.
-        """
-        query = select(Photometry).where(Photometry.source_id == source_id).order_by(Photometry.mjd, Photometry.id)
-        if not every_measurement:
-            query = query.where(Photometry.in_lightcurve == 1, Photometry.retracted_at.is_(None))
-        return list(session.scalars(query))
-
-    @staticmethod
-    def list_for_image(session: Session, image_path: str) -> list[Photometry]:
-        """Return the measurements on one image."""
-        query = select(Photometry).where(Photometry.image_path == str(image_path)).order_by(Photometry.source_id)
-        return list(session.scalars(query))
-
-    @staticmethod
-    def source_ids(session: Session) -> list[str]:
-        """Return every source that has a light curve."""
-        query = select(Photometry.source_id).where(Photometry.in_lightcurve == 1).distinct()
-        return sorted(session.scalars(query))
+        return list_page(session, query, (Image.created_at, Image.id), after=after, limit=limit, descending=True)
 
 
 class CandidateRepository:
@@ -210,7 +138,7 @@ class CandidateRepository:
                     )
                 )
         except IntegrityError as error:
-            if "UNIQUE" not in str(error.orig):
+            if not is_duplicate(error):
                 raise
         else:
             return True
@@ -223,12 +151,19 @@ class CandidateRepository:
         return False
 
     @staticmethod
-    def list_all(session: Session, *, status: str | None = "active") -> list[ESECandidate]:
-        """Return candidates, the most significant first."""
-        query = select(ESECandidate).order_by(ESECandidate.significance.desc(), ESECandidate.id)
+    def list_all(
+        session: Session,
+        *,
+        status: str | None = "active",
+        after: tuple[float, int] | None = None,
+        limit: int | None = None,
+    ) -> list[ESECandidate]:
+        """Return candidates, the most significant first; `after` is (significance, id) of the last one before."""
+        query = select(ESECandidate)
         if status is not None:
             query = query.where(ESECandidate.status == status)
-        return list(session.scalars(query))
+        key = (ESECandidate.significance, ESECandidate.id)
+        return list_page(session, query, key, after=after, limit=limit, descending=True)
 
 
 class QARepository:
@@ -237,7 +172,7 @@ class QARepository:
     @staticmethod
     def store(session: Session, rows: Sequence[Mapping[str, Value]]) -> None:
         """Record checks (subject, name, value, thresholds, verdict, reason, measured_at); the newest stays."""
-        _upsert(session, QACheck, ["subject", "name"], rows)
+        upsert(session, QACheck, ["subject", "name"], rows)
 
     @staticmethod
     def for_subject(session: Session, subject: str) -> list[QACheck]:

@@ -1,62 +1,99 @@
 """Connections, engines and sessions: the only place where a database is opened.
 
-Every connection waits 30 s for a lock, checks foreign keys, and writes ahead (WAL) with full synchronization:
-a commit survives a power cut. A writing transaction takes the write lock when it begins (BEGIN IMMEDIATE), so
-that it never finds out in the middle that somebody else was faster; a reading one refuses to write.
+Databases are SQLite files, or, with `PIPELINE_DATABASE_URL`, schemas of a PostgreSQL server (see `server`).
 
-Connections are not pooled: a worker process that is forked must not inherit one.
+Every connection to a file waits 30 s for a lock, checks foreign keys, and writes ahead (WAL) with full
+synchronization: a commit survives a power cut. A writing transaction takes the write lock when it begins (BEGIN
+IMMEDIATE), so that it never finds out in the middle that somebody else was faster; a reading one refuses to write.
+
+Connections are not pooled: a worker process that is forked must not inherit one. Statements that say ON CONFLICT
+use `sqlalchemy.dialects.postgresql.insert`, which compiles for both.
 """
 
 import functools
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool, StaticPool
 
-from dsa110_contimg.config import DATABASES, Settings
+from dsa110_contimg.config import DATABASES, current_settings
+from dsa110_contimg.database import server
+from dsa110_contimg.database.explanations import LOCK_TIMEOUT_S, explain, read_only_error, refuses_writing
 from dsa110_contimg.database.models import METADATA
 from dsa110_contimg.errors import ConfigurationError
 
-LOCK_TIMEOUT_S = 30.0
-_EXPLANATIONS = {
-    "file is not a database": "is not a SQLite database: restore it from a backup, or move it away",
-    "malformed": "is damaged: restore it from a backup (`contimg restore`)",
-    "unable to open database file": "cannot be opened: check the folder's permissions, or run `contimg init`",
-    "readonly database": "cannot be written: check the permissions of the file and of its folder",
-    "disk is full": "cannot be written because the disk is full: free some space",
-    "disk I/O error": "cannot be read or written (disk I/O error): check the disk",
-    "database is locked": f"was locked for {LOCK_TIMEOUT_S:.0f} s by another process: stop that process and try again",
-    "no such table": "lacks tables of this version: run `contimg init`",
-    "no such column": "lacks columns of this version: migrate it (`alembic upgrade head`)",
-}
+__all__ = [
+    "connect",
+    "create_all",
+    "database_path",
+    "engine_of_file",
+    "explain",
+    "get_engine",
+    "get_scoped_session",
+    "get_session",
+    "location",
+    "make_folder",
+    "may_write",
+    "on_server",
+    "reset_engines",
+]
 
 
-def explain(error: Exception, path: Path | str) -> ConfigurationError | None:
-    """Return a storage failure as a sentence about the file, or None when the error is not about storage."""
-    message = str(error.orig if isinstance(error, DatabaseError) else error)
-    for symptom, sentence in _EXPLANATIONS.items():
-        if symptom in message:
-            return ConfigurationError(f"database {path} {sentence}")
-    return None
-
-
-def connect(path: Path, *, read_only: bool = False, any_thread: bool = False) -> sqlite3.Connection:
-    """Open one file with the settings that every connection has; statements commit one by one until a BEGIN."""
+def _open(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
+    """Open a file and look at it: SQLite itself opens nothing before the first question."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        timeout=LOCK_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=not any_thread,
+        uri=True,
+    )
     try:
-        connection = sqlite3.connect(
-            path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=not any_thread
-        )
         connection.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT_S * 1000)}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_to_read(path: Path, *, any_thread: bool) -> sqlite3.Connection:
+    try:
+        return _open(path, "ro", any_thread=any_thread)
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        logged = log.exists() and log.stat().st_size > 0
+        beside = os.access(path.parent, os.W_OK, effective_ids=True)
+        if logged or beside or not path.is_file() or "locked" in str(error):
+            raise
+        # Where nothing can be written SQLite cannot share a log; without a log the file alone is the whole truth.
+        return _open(path, "ro&immutable=1", any_thread=any_thread)
+
+
+def connect(
+    path: Path, *, read_only: bool = False, any_thread: bool = False, keep_journal: bool = False
+) -> sqlite3.Connection:
+    """Open one file with the settings that every connection has; statements commit one by one until a BEGIN.
+
+    A missing file is made, except to read. With `keep_journal` the file's journal mode stays what it is: a backup
+    changes nothing.
+    """
+    try:
         if read_only:
+            connection = _open_to_read(path, any_thread=any_thread)
             connection.execute("PRAGMA query_only = ON")
+        else:
+            connection = _open(path, "rwc", any_thread=any_thread)
+            if not keep_journal:
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
     except sqlite3.Error as error:
         raise explain(error, path) or ConfigurationError(f"database {path} cannot be opened: {error}") from error
     return connection
@@ -76,7 +113,18 @@ def database_path(name: str) -> Path:
     """Return the file of a database by its session name."""
     if name not in DATABASES:
         raise ConfigurationError(f"there is no database {name!r}; there are {', '.join(DATABASES)}")
-    return Settings().database(name)
+    return current_settings().database(name)
+
+
+def on_server() -> bool:
+    """Return whether the databases are schemas of a PostgreSQL server."""
+    return current_settings().database_url is not None
+
+
+def location(name: str) -> str:
+    """Return where a database is, for people: its file, or the server without the password and the schema."""
+    path, address = database_path(name), current_settings().database_url
+    return str(path) if address is None else f"{server.parse_url(address).render_as_string()} schema {name}"
 
 
 _engines: dict[tuple[str, bool], Engine] = {}
@@ -97,6 +145,20 @@ def _file_engine(path: Path, *, read_only: bool) -> Engine:
     return _engines[key]
 
 
+def _server_engine(address: str, name: str, *, read_only: bool) -> Engine:
+    key = (f"{address} {name}", read_only)
+    if key not in _engines:
+        url = server.parse_url(address)
+        arguments = server.connect_arguments(url, name, read_only=read_only)
+        engine = create_engine(url, connect_args=arguments, poolclass=NullPool, hide_parameters=True)
+        event.listen(engine, "connect", server.store_nan_as_null)
+        if not read_only:
+            event.listen(engine, "first_connect", lambda connection, _record: server.make_schema(connection, name))
+            event.listen(engine, "begin", lambda connection: server.begin_writing(connection, name))
+        _engines[key] = engine
+    return _engines[key]
+
+
 def _memory_engine(name: str) -> Engine:
     key = (f":memory:{name}", False)
     if key not in _engines:
@@ -112,7 +174,7 @@ def _begin(connection: Connection, statement: str) -> None:
 
 
 def get_engine(name: str, in_memory: bool = False, *, read_only: bool = False) -> Engine:
-    """Return the engine of a database, one per file (or one per name in memory).
+    """Return the engine of a database, one per file or schema (or one per name in memory).
 
     Parameters
     ----------
@@ -126,20 +188,24 @@ def get_engine(name: str, in_memory: bool = False, *, read_only: bool = False) -
     Raises
     ------
     ConfigurationError
-        If there is no such database, or its folder cannot be made.
+        If there is no such database, its folder cannot be made, or PIPELINE_DATABASE_URL is no address.
     """
     path = database_path(name)
     if in_memory:
         return _memory_engine(name)
+    address = current_settings().database_url
+    if address is not None:
+        return _server_engine(address, name, read_only=read_only)
     if not read_only:
         make_folder(path)
     return _file_engine(path, read_only=read_only)
 
 
-def engine_of_file(path: Path) -> Engine:
-    """Return the writing engine of a file that is named, not configured."""
-    make_folder(path)
-    return _file_engine(path.resolve(), read_only=False)
+def engine_of_file(path: Path, *, read_only: bool = False) -> Engine:
+    """Return the engine of a file that is named, not configured."""
+    if not read_only:
+        make_folder(path)
+    return _file_engine(path.resolve(), read_only=read_only)
 
 
 @functools.cache
@@ -173,24 +239,27 @@ def get_session(name: str, read_only: bool = False, in_memory: bool = False) -> 
     Raises
     ------
     ConfigurationError
-        If the file is missing, damaged, not writable, or lacks tables.
+        If the database is missing, damaged, not writable, or lacks tables; if its server cannot be reached; if a
+        read-only session is to write.
     """
     path = database_path(name)
-    if not in_memory and not path.exists():
+    if not in_memory and not on_server() and not path.exists():
         raise ConfigurationError(f"database {path} does not exist: run `contimg init`")
     session = _factory(get_engine(name, in_memory, read_only=read_only))()
+    session.info["read_only"] = read_only
     try:
         if in_memory:
             session.execute(text(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}"))
         yield session
         if not read_only:
             session.commit()
-    except DatabaseError as error:
+    except DBAPIError as error:
         session.rollback()
-        explained = None if read_only and "readonly" in str(error.orig) else explain(error, path)
-        if explained is None:
+        where = location(name)
+        told = read_only_error(where) if read_only and refuses_writing(error) else explain(error, where)
+        if told is None:
             raise
-        raise explained from error
+        raise told from error
     except BaseException:
         session.rollback()
         raise
@@ -198,19 +267,19 @@ def get_session(name: str, read_only: bool = False, in_memory: bool = False) -> 
         session.close()
 
 
-def create_all(name: str, in_memory: bool = False) -> Path:
-    """Create the tables, indexes and views that a database lacks and return its file; idempotent."""
-    path = database_path(name)
+def may_write(session: Session) -> bool:
+    """Return whether a session was opened to write."""
+    return not session.info.get("read_only", False)
+
+
+def create_all(name: str, in_memory: bool = False) -> str:
+    """Create the tables, indexes and views that a database lacks and return where it is; idempotent."""
+    where = location(name)
     try:
         METADATA[name].create_all(get_engine(name, in_memory))
-    except DatabaseError as error:
-        raise explain(error, path) or ConfigurationError(f"database {path} cannot be set up: {error.orig}") from error
-    return path
-
-
-def init_databases() -> list[Path]:
-    """Create all seven databases and return their files; idempotent."""
-    return [create_all(name) for name in DATABASES]
+    except DBAPIError as error:
+        raise explain(error, where) or ConfigurationError(f"database {where} cannot be set up: {error.orig}") from error
+    return where
 
 
 def reset_engines() -> None:

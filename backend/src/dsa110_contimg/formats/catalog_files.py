@@ -1,206 +1,226 @@
-r"""Source catalogues on disk, read into one shape.
+"""A survey's catalogue file, read into one shape: `survey_layouts` says which column is what.
 
-    NVSS bright table   NVSSVZ.FIT(.gz)      RA(2000), DEC(2000), PEAK INT, QUAL: sources above 50 mJy
-    NVSS full table     *.fits               the AIPS VL table: peaks, fitted sizes, I RMS
-    ours                *.csv                name, ra_deg, dec_deg, flux_jy, flux_err_jy [, spectral_index]
-
-The bright table's peaks stand 2.7 % above the catalogue's flux densities and are divided by that. The VL table holds
-raw Gaussian fits (peak P, axes M x m, in a 45" beam): a source that is not resolved has S = P √(M m)/45", the
-least noisy product of both; a resolved one S = P M m/45"² (Condon et al. 1998, AJ 115, 1693; Condon 1997).
-Errors of both are the survey's own, √((0.03 S)² + (0.45 mJy)²), with the table's rms where it has one.
+A file without the columns of its survey is refused as a whole. A single row that no source can have (no position, a
+flux that is not positive, a cell that is no number) is left out and reported with its number, and so is, without a
+report, what the survey's own flags call a duplicate or an artifact.
 """
 
-import csv
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import IntFlag
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.formats.survey_layouts import LAYOUTS, Layout, Quantities
+from dsa110_contimg.formats.table_files import Columns, Table, open_table
 from dsa110_contimg.naming import source_name
-from dsa110_contimg.visibilities import SkyModel
 
 FloatArray = NDArray[np.float64]
 
-BRIGHT_TABLE_EXCESS = 1.027
-NVSS_BEAM_DEG = 45.0 / 3600.0
-NVSS_RMS_JY = 0.45e-3
-NVSS_SCALE_ERROR = 0.03
-RESOLVED_SIGMA = 3.0
-CSV_COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "flux_err_jy")
+SURVEYS = tuple(dict.fromkeys(layout.survey for layout in LAYOUTS))
 
-
-class CatalogFlag(IntFlag):
-    """What a catalogue says about a source beside its flux."""
-
-    RESOLVED = 1
-    """Larger than the survey's beam."""
-    NOT_ISOLATED = 2
-    """The survey's table marks neighbors."""
+_POSITIVE = np.nextafter(0.0, 1.0)
+_RANGES = {
+    "ra_deg": (0.0, 360.0),
+    "dec_deg": (-90.0, 90.0),
+    "flux_jy": (_POSITIVE, 1e5),
+    "peak_jy": (_POSITIVE, 1e5),
+    "rms_jy": (_POSITIVE, 1e3),
+    "flux_uncertainty": (0.0, 1e5),
+    "major_axis_arcsec": (0.0, 36000.0),
+    "minor_axis_arcsec": (0.0, 36000.0),
+    "spectral_index": (-20.0, 20.0),
+}
+_ANY = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
-class CatalogTable:
-    """A catalogue: sources, the errors of their fluxes, and flags."""
+class BadRow:
+    """A row that was left out, and why."""
 
-    sky: SkyModel
-    flux_err_jy: FloatArray
-    """(n_source,); NaN where the catalogue has none."""
-    flags: NDArray[np.int64]
-    """(n_source,), bits of `CatalogFlag`."""
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SurveyTable:
+    """The sources of a survey; each array has one number per source, NaN where the survey says nothing."""
+
+    survey: str
+    freq_ghz: float
+    names: list[str]
+    """Unique."""
+    ra_deg: FloatArray
+    dec_deg: FloatArray
+    flux_jy: FloatArray
+    flux_uncertainty: FloatArray
+    """Jy."""
+    snr: FloatArray
+    """Peak over noise."""
+    spectral_index: FloatArray
+    position_uncertainty_arcsec: FloatArray
+    is_extended: FloatArray
+    """1 where the source is larger than the survey's beam, else 0."""
+    is_confused: FloatArray
+    """1 where the survey's table marks neighbors, else 0."""
+    major_axis_arcsec: FloatArray
+    minor_axis_arcsec: FloatArray
+    position_angle_deg: FloatArray
+    row_word: str
+    """What the file's rows are called: line or row."""
+    bad_rows: tuple[BadRow, ...]
+    set_aside: int
+    """Rows that the survey's flags call no sources of their own."""
 
     def __len__(self) -> int:
-        return len(self.sky)
-
-    def select(self, keep: NDArray[np.bool_]) -> "CatalogTable":
-        """Return the sources that a mask picks."""
-        return CatalogTable(self.sky.select(keep), self.flux_err_jy[keep], self.flags[keep])
+        return len(self.names)
 
 
-def load(path: Path) -> CatalogTable:
-    """Read a catalogue of any kind above, told apart by its content.
+_ARRAYS = tuple(field.name for field in fields(SurveyTable) if field.type is FloatArray)
+
+
+def load(path: Path, survey: str) -> SurveyTable:
+    """Read a survey's catalogue.
+
+    Parameters
+    ----------
+    survey
+        One of `SURVEYS`.
 
     Raises
     ------
     BadInputError
-        If the file is none of them, or a row cannot be used; the sentence names file, column and row.
+        If the file cannot be read, lacks columns of that survey, or holds no usable row.
     """
-    if path.suffix.lower() == ".csv":
-        return load_csv(path)
-    columns = _fits_columns(path)
-    return _nvss_bright(path, columns) if "QUAL" in columns else _nvss_full(path, columns)
-
-
-def load_csv(path: Path) -> CatalogTable:
-    """Read our own table; `spectral_index` is optional and zero where it is absent or blank."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return _parse_csv(path, csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInputError(f"catalogue {path} cannot be read as CSV ({error}): check the path and the file") from error
-
-
-def _parse_csv(path: Path, reader: "csv.DictReader[str]") -> CatalogTable:
-    """Check every row of our table."""
-    missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise BadInputError(
-            f"catalogue {path} lacks the column {missing[0]}: its first line must name {', '.join(CSV_COLUMNS)}"
-        )
-    names: dict[str, int] = {}
-    values: list[tuple[float, ...]] = []
-    for row in reader:
-        line = reader.line_num
-        name = (row["name"] or "").strip()
-        if not name:
-            raise BadInputError(f"catalogue {path}, line {line}: the source has no name")
-        if name in names:
-            raise BadInputError(
-                f"catalogue {path}, line {line}: {name} is already on line {names[name]}; names must differ"
-            )
-        names[name] = line
-        values.append(tuple(_csv_numbers(path, line, row)))
-    table = np.array(values, dtype=np.float64).reshape(-1, 5)
-    sky = SkyModel(list(names), table[:, 0] % 360.0, table[:, 1], table[:, 2], table[:, 4:])
-    return CatalogTable(sky, table[:, 3], np.zeros(len(names), np.int64))
-
-
-def _csv_numbers(path: Path, line: int, row: dict[str, str]) -> Iterator[float]:
-    """Yield the numbers of one row, checked, spectral index last."""
-    accepted: dict[str, Callable[[float], bool]] = {
-        "ra_deg": lambda value: -360.0 <= value <= 360.0,
-        "dec_deg": lambda value: -90.0 <= value <= 90.0,
-        "flux_jy": math.isfinite,
-        "flux_err_jy": lambda value: math.isnan(value) or 0.0 <= value < math.inf,
-        "spectral_index": math.isfinite,
+    table = open_table(path)
+    layout = _layout(table, survey)
+    published = {**layout.required, **layout.optional}
+    names = () if layout.name_column is None else (layout.name_column,)
+    columns = table.read([column.name for column in published.values()], [*layout.texts, *names])
+    values = {
+        ours: columns.numbers[column.name.lower()] * column.factor
+        for ours, column in published.items()
+        if column.name.lower() in columns.numbers
     }
-    blank = {"flux_err_jy": math.nan, "spectral_index": 0.0}
-    for column, accept in accepted.items():
-        text = (row.get(column) or "").strip()
-        try:
-            value = blank[column] if not text and column in blank else float(text)
-        except ValueError:
-            raise BadInputError(f"catalogue {path}, line {line}: {column} is {text!r}, not a number") from None
-        if not accept(value):
-            raise BadInputError(f"catalogue {path}, line {line}: {column} is {text}, which no source can have")
-        yield value
+    keep = layout.keep(values, columns.texts)
+    kept = np.ones(columns.rows.size, np.bool_) if keep is None else keep
+    reasons = _reasons(layout, columns, values, kept)
+    good = kept.copy()
+    good[list(reasons)] = False
+    if not good.any():
+        first = next((f": {table.row_word} {columns.rows[i]}: {reasons[i]}" for i in sorted(reasons)), "")
+        raise BadInputError(f"catalogue {path} holds no usable row of {layout.title}{first}")
+    texts = {
+        name: [cell for cell, fine in zip(cells, good, strict=True) if fine] for name, cells in columns.texts.items()
+    }
+    chosen = {ours: array[good] for ours, array in values.items()}
+    layout.complete(chosen, texts)
+    bad = tuple(BadRow(int(columns.rows[i]), reasons[i]) for i in sorted(reasons))
+    return _survey_table(table, layout, chosen, texts, bad, int(np.count_nonzero(~kept)))
 
 
-def write_csv(path: Path, table: CatalogTable) -> Path:
-    """Write our table, such that `load_csv` returns the same numbers to the last bit; flags have no column."""
-    scratch = path.with_name(path.name + ".partial")
-    sky = table.sky
-    index = sky.spectrum[:, 0] if sky.spectrum.shape[1] else np.zeros(len(sky))
-    with scratch.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow((*CSV_COLUMNS, "spectral_index"))
-        columns = (sky.ra_deg, sky.dec_deg, sky.flux_jy, table.flux_err_jy, index)
-        for name, *numbers in zip(sky.names, *columns, strict=True):
-            writer.writerow((name, *("" if np.isnan(number) else repr(float(number)) for number in numbers)))
-    scratch.replace(path)
-    return path
-
-
-def _fits_columns(path: Path) -> dict[str, FloatArray]:
-    """Read the numeric columns of a FITS file's first table, in native byte order."""
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
-            if not tables:
-                raise BadInputError(f"catalogue {path} holds no table: give the survey's catalogue, not an image")
-            data = tables[0].data
-            names = [column.name for column in tables[0].columns if column.format.strip("1") in {"D", "E", "J"}]
-            return {name: np.asarray(data[name], dtype=np.float64) for name in names}
-    except (OSError, EOFError, ValueError, TypeError) as error:
-        raise BadInputError(f"catalogue {path} cannot be read as FITS ({error}): copy it again") from error
-
-
-def _column(path: Path, columns: dict[str, FloatArray], name: str, low: float, high: float) -> FloatArray:
-    """Return a column whose values all lie between limits."""
-    if name not in columns:
-        raise BadInputError(f"catalogue {path} lacks the column {name!r}: it is not a table of the NVSS")
-    values = columns[name]
-    bad = np.flatnonzero(~((values >= low) & (values <= high)))
-    if bad.size:
+def _layout(table: Table, survey: str) -> Layout:
+    """Return the layout whose columns the table has."""
+    present = {name.lower() for name in table.names}
+    layouts = [layout for layout in LAYOUTS if layout.survey == survey]
+    if not layouts:
+        raise BadInputError(f"{survey} is no survey that can be imported; there are {', '.join(SURVEYS)}")
+    missing = [[name for name in _needed(layout) if name.lower() not in present] for layout in layouts]
+    best = min(range(len(layouts)), key=lambda i: len(missing[i]))
+    if missing[best]:
+        several = "columns" if len(missing[best]) > 1 else "column"
         raise BadInputError(
-            f"catalogue {path}, row {bad[0] + 1}: {name!r} is {values[bad[0]]}, which no source can have"
+            f"catalogue {table.path} lacks the {several} {', '.join(missing[best])} of {layouts[best].title}: "
+            "give the file as the survey publishes it"
         )
-    return values
+    return layouts[best]
 
 
-def _nvss_bright(path: Path, columns: dict[str, FloatArray]) -> CatalogTable:
-    """Return the bright table; QUAL 0 is isolated."""
-    ra, dec = _column(path, columns, "RA(2000)", 0.0, 360.0), _column(path, columns, "DEC(2000)", -90.0, 90.0)
-    flux = _column(path, columns, "PEAK INT", 0.0, 1e5) / BRIGHT_TABLE_EXCESS
-    flags = np.where(columns["QUAL"] > 0, int(CatalogFlag.NOT_ISOLATED), 0)
-    return CatalogTable(_nvss_sky(ra, dec, flux), np.hypot(NVSS_SCALE_ERROR * flux, NVSS_RMS_JY), flags)
+def _needed(layout: Layout) -> list[str]:
+    names = [column.name for column in layout.required.values()]
+    return [layout.name_column, *names] if layout.names_required and layout.name_column else names
 
 
-def _nvss_full(path: Path, columns: dict[str, FloatArray]) -> CatalogTable:
-    """Return the VL table with flux densities from peaks and sizes."""
-    ra, dec = _column(path, columns, "RA(2000)", 0.0, 360.0), _column(path, columns, "DEC(2000)", -90.0, 90.0)
-    peak, rms = _column(path, columns, "PEAK INT", 0.0, 1e5), _column(path, columns, "I RMS", 0.0, 1e3)
-    axes = [_column(path, columns, f"{axis} AX", 0.0, 10.0) / NVSS_BEAM_DEG for axis in ("MAJOR", "MINOR")]
-    snr = peak / np.maximum(rms, 1e-12)
-    # Condon's error of a fitted axis for a source of about the beam's size, √2/SNR, beside 1 % of the beam.
-    resolved = axes[0] > 1.0 + RESOLVED_SIGMA * np.hypot(np.sqrt(2.0) / snr, 0.01)
-    area = np.maximum(axes[0] * axes[1], 1e-6)
-    flux = peak * np.where(resolved, area, np.sqrt(area))
-    flags = np.where(resolved, int(CatalogFlag.RESOLVED), 0)
-    return CatalogTable(_nvss_sky(ra, dec, flux), np.hypot(NVSS_SCALE_ERROR * flux, rms), flags)
+def _reasons(layout: Layout, columns: Columns, values: Quantities, kept: NDArray[np.bool_]) -> dict[int, str]:
+    """Return why rows cannot be used, by index: one reason each."""
+    reasons: dict[int, str] = {}
+    for (name, index), text in columns.unread.items():
+        if kept[index]:
+            reasons.setdefault(index, f"{_spelled(layout, name)} is {text!r}, not a number")
+    for ours, array in values.items():
+        required = ours in layout.required
+        low, high = _RANGES.get(ours, _ANY)
+        fine = (array >= low) & (array <= high) & np.isfinite(array)
+        if not required:
+            fine |= np.isnan(array)
+        for index in np.flatnonzero(kept & ~fine).tolist():
+            column = (layout.required | layout.optional)[ours]
+            value = array[index] / column.factor
+            said = f"is {value:g}, which no source can have" if not np.isnan(value) else "has no value"
+            reasons.setdefault(index, f"{column.name} {said}")
+    if layout.names_required and layout.name_column:
+        _check_names(columns, layout.name_column, reasons)
+    return reasons
 
 
-def _nvss_sky(ra_deg: FloatArray, dec_deg: FloatArray, flux_jy: FloatArray) -> SkyModel:
-    """Return a sky model with IAU names; entries that truncate to one name get a letter behind it."""
-    seen: dict[str, int] = {}
-    names = []
-    for ra, dec in zip(ra_deg.tolist(), dec_deg.tolist(), strict=True):
-        name = source_name(ra, dec)
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name}{chr(ord('a') + seen[name] - 1)}")
-    return SkyModel(names, ra_deg % 360.0, dec_deg, flux_jy, np.zeros((ra_deg.size, 1)))
+def _spelled(layout: Layout, lower: str) -> str:
+    published = [*layout.required.values(), *layout.optional.values()]
+    return next(column.name for column in published if column.name.lower() == lower)
+
+
+def _check_names(columns: Columns, name_column: str, reasons: dict[int, str]) -> None:
+    first: dict[str, int] = {}
+    for index, name in enumerate(columns.texts[name_column.lower()]):
+        if index in reasons:
+            continue
+        if not name:
+            reasons[index] = "the source has no name"
+        elif name in first:
+            reasons[index] = f"{name} is already on line {first[name]}; names must differ"
+        else:
+            first[name] = int(columns.rows[index])
+
+
+def _survey_table(
+    table: Table, layout: Layout, values: Quantities, texts: dict[str, list[str]], bad: tuple[BadRow, ...], aside: int
+) -> SurveyTable:
+    values["ra_deg"] = values["ra_deg"] % 360.0
+    size = values["ra_deg"].size
+    given = None if layout.name_column is None else texts.get(layout.name_column.lower())
+    if given is None:
+        positions = zip(values["ra_deg"].tolist(), values["dec_deg"].tolist(), strict=True)
+        given = [source_name(ra, dec, layout.survey) for ra, dec in positions]
+    arrays = {name: np.asarray(values.get(name, np.full(size, np.nan)), dtype=np.float64) for name in _ARRAYS}
+    return SurveyTable(
+        survey=layout.survey,
+        freq_ghz=layout.freq_ghz,
+        names=_unique(given),
+        row_word=table.row_word,
+        bad_rows=bad,
+        set_aside=aside,
+        **arrays,
+    )
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Return names of which a later one of the same text gets a letter behind it: b, c, and so on."""
+    taken: set[str] = set()
+    unique = []
+    for name in names:
+        candidate, count = name, 1
+        while candidate in taken:
+            count += 1
+            candidate = f"{name}{_letters(count)}"
+        taken.add(candidate)
+        unique.append(candidate)
+    return unique
+
+
+def _letters(count: int) -> str:
+    """Return a, b, ... z, aa, ab, ... for 1, 2, ..."""
+    text = ""
+    while count > 0:
+        count, rest = divmod(count - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text

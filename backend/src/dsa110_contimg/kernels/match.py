@@ -59,6 +59,17 @@ def mutual_nearest(
     return here, forward[here], angle[here]
 
 
+def count_within(
+    ra: FloatArray, dec: FloatArray, ra_other: FloatArray, dec_other: FloatArray, *, radius: float
+) -> NDArray[np.int64]:
+    """Count the entries of another list within a radius of each entry, (n,)."""
+    if ra.size == 0 or ra_other.size == 0:
+        return np.zeros(ra.size, dtype=np.int64)
+    chord = 2.0 * np.sin(min(radius, np.pi) / 2.0) * (1.0 + 1e-12)
+    tree = cKDTree(unit_vectors(ra_other, dec_other))
+    return np.asarray(tree.query_ball_point(unit_vectors(ra, dec), chord, return_length=True), dtype=np.int64)
+
+
 def neighbor_separation(ra: FloatArray, dec: FloatArray) -> FloatArray:
     """Return the distance of each entry to its nearest neighbor in the same list (inf if alone), (n,)."""
     if ra.size < 2:

@@ -6,14 +6,12 @@ their measured values, then photometry, then the final word, then publication.
 
 import json
 import logging
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from dsa110_contimg import naming
 from dsa110_contimg.database.data_registration import (
@@ -25,7 +23,7 @@ from dsa110_contimg.database.data_registration import (
 )
 from dsa110_contimg.database.models import MSIndex, QAArtifact
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
-from dsa110_contimg.database.registry_rows import ensure_data_registry_db, get_data
+from dsa110_contimg.database.registry_rows import get_data, open_registry
 from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, QARepository
 from dsa110_contimg.formats import fits_image, previews
 from dsa110_contimg.mosaic.build import MosaicResult, build
@@ -113,7 +111,7 @@ def register(context: Context, mosaic_id: str) -> None:
         "validation_issues": json.loads(row.validation_issues or "[]"),
         "companions": [path for path in (row.noise_path, row.weight_path, row.thumbnail_path) if path],
     }
-    with registry(context) as connection:
+    with open_registry() as connection:
         register_mosaic_in_data_registry(connection, mosaic_id, row.path, metadata)
     with context.commit():
         logger.info("registered %s", mosaic_id)
@@ -130,7 +128,7 @@ def check(context: Context, mosaic_id: str) -> None:
     plot = naming.mosaic_path(context.stage_dir, mosaic_id, "qa")
     quality_page(plot, references, checks, beam=picture.beam, title=mosaic_id)
     issues = json.loads(row.validation_issues or "[]")
-    with registry(context) as connection:
+    with open_registry() as connection:
         update_qa_status(
             connection,
             mosaic_id,
@@ -150,7 +148,7 @@ def check(context: Context, mosaic_id: str) -> None:
 def photometry(context: Context, mosaic_id: str) -> None:
     """Measure the known sources on a mosaic."""
     row = context.mosaic(mosaic_id)
-    with registry(context) as connection:
+    with open_registry() as connection:
         if get_data(connection, mosaic_id).photometry_status != "completed":
             set_photometry_status(connection, mosaic_id, "running", context.job_id)
     picture, noise = fits_image.load(Path(row.path)), fits_image.load(Path(row.noise_path or ""))
@@ -172,7 +170,7 @@ def photometry(context: Context, mosaic_id: str) -> None:
 
 def publish(context: Context, mosaic_id: str) -> None:
     """Say the final word on a mosaic; it is published if nothing blocks it, and its rows follow the file."""
-    with registry(context) as connection:
+    with open_registry() as connection:
         recover_publishing(connection)
         set_photometry_status(connection, mosaic_id, "completed")
         product = get_data(connection, mosaic_id)
@@ -188,16 +186,6 @@ def variability(context: Context, mosaic_id: str) -> None:
     with context.commit() as session:
         flagged = update_variability(session, context.options.photometry)
         logger.info("after %s: %d sources with statistics, %d candidates", mosaic_id, *flagged)
-
-
-@contextmanager
-def registry(context: Context) -> Iterator[sqlite3.Connection]:
-    """Open the data registry."""
-    connection = ensure_data_registry_db(context.settings.database("data_registry"))
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _tile_files(context: Context, tile: MSIndex) -> TileFiles:

@@ -15,7 +15,6 @@ Every function here may run at any time, any number of times, and beside other r
 import json
 import logging
 import time
-from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import or_, select, update
@@ -37,8 +36,7 @@ from dsa110_contimg.database.models import (
 )
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.ownership import is_gone
-from dsa110_contimg.database.registry_rows import ensure_data_registry_db
-from dsa110_contimg.database.session import database_path
+from dsa110_contimg.database.registry_rows import open_registry
 from dsa110_contimg.formats import scratch
 from dsa110_contimg.pipeline.jobs import Stage
 
@@ -119,7 +117,7 @@ def follow_photometry() -> None:
         ended = _ended_jobs(session, Stage.PHOTOMETRY, list(measured))
     if not ended:
         return
-    with closing(ensure_data_registry_db(database_path("data_registry"))) as connection:
+    with open_registry() as connection:
         for data_id, job in ended.items():
             set_photometry_status(connection, data_id, job.state)
 
@@ -140,7 +138,7 @@ def recover_publications() -> None:
             if is_gone(row.owner) or (row.lease_expires_at or 0.0) < time.time()
         ]
     if interrupted:
-        with closing(ensure_data_registry_db(database_path("data_registry"))) as connection:
+        with open_registry() as connection:
             recover_publishing(connection)
 
 

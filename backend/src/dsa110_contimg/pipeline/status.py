@@ -4,11 +4,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
-from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session
 from dsa110_contimg.database.data_registration import publish_blockers
 from dsa110_contimg.database.models import ESECandidate, IngestQueue, Job, MosaicGroup, MSIndex, QACheck, Quarantine
-from dsa110_contimg.database.registry_rows import ensure_data_registry_db, find_rows
+from dsa110_contimg.database.registry_rows import list_data, open_registry
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.options import CalibrationOptions
 from dsa110_contimg.pipeline.jobs import awaiting_transit
@@ -30,7 +29,7 @@ class Overview:
     """Lines about the subject that was asked for."""
 
 
-def overview(settings: Settings, subject: str | None = None) -> Overview:
+def overview(subject: str | None = None) -> Overview:
     """Return the state of everything, or of what carries the subject's name.
 
     Raises
@@ -61,7 +60,7 @@ def overview(settings: Settings, subject: str | None = None) -> Overview:
                 view.details.append(f"  check {check.name}: {check.verdict} ({check.reason})")
     for tile in awaiting_transit(load_state(end_of_data=False), CalibrationOptions()):
         view.waiting[tile.group_id] = "awaiting_transit: no bandpass is valid for it yet"
-    _add_products(settings, view, subject)
+    _add_products(view, subject)
     if subject is not None and not view.details:
         raise PipelineError(f"nothing is called {subject}: `contimg status` lists what there is")
     return view
@@ -75,12 +74,9 @@ def _details(jobs: object, subject: str) -> list[str]:
     return [f"\n{subject}", *lines] if lines else []
 
 
-def _add_products(settings: Settings, view: Overview, subject: str | None) -> None:
-    connection = ensure_data_registry_db(settings.database("data_registry"))
-    try:
-        rows = find_rows(connection, "1 = 1")
-    finally:
-        connection.close()
+def _add_products(view: Overview, subject: str | None) -> None:
+    with open_registry() as connection:
+        rows = list_data(connection)
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.status] = counts.get(row.status, 0) + 1

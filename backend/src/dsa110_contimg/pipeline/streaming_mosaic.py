@@ -33,7 +33,7 @@ from dsa110_contimg.database.data_registration import (
 from dsa110_contimg.database.models import MSIndex
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.ownership import this_process
-from dsa110_contimg.database.registry_rows import ensure_data_registry_db
+from dsa110_contimg.database.registry_rows import get_data, open_registry
 from dsa110_contimg.errors import MosaicError, PipelineError
 from dsa110_contimg.formats import fits_image
 from dsa110_contimg.mosaic.tiles import validate_tiles_consistency
@@ -193,15 +193,13 @@ def run_qa_checks(path: Path | str, options: PipelineOptions | None = None) -> Q
     return QAResult(tuple(checks))
 
 
-def submit_photometry_job(data_id: str, settings: Settings | None = None) -> str:
+def submit_photometry_job(data_id: str) -> str:
     """Record that a mosaic is to be measured, which blocks its publication until then; return the job's id."""
-    with get_session("products") as session:
-        job_id = leases.ensure_job(session, Stage.PHOTOMETRY, data_id, now=time.time())
-    connection = ensure_data_registry_db((settings or Settings()).database("data_registry"))
-    try:
+    with open_registry() as connection:
+        get_data(connection, data_id)
+        with get_session("products") as session:
+            job_id = leases.ensure_job(session, Stage.PHOTOMETRY, data_id, now=time.time())
         set_photometry_status(connection, data_id, "pending", job_id)
-    finally:
-        connection.close()
     return job_id
 
 

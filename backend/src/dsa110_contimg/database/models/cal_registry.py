@@ -3,7 +3,10 @@
 from sqlalchemy import Index, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, synonym
 
-from dsa110_contimg.database.models.base import COLUMN_TYPES, ONE
+from dsa110_contimg.database.models.base import COLUMN_TYPES, ONE, one_of
+
+TABLE_TYPES = ("K", "BA", "BP", "G", "GA", "GP", "2G", "FLUX")
+"""Delay; bandpass (BA: amplitude only); gain (GA, GP: amplitude, phase only; 2G: short intervals); flux scale."""
 
 
 class CalRegistryBase(DeclarativeBase):
@@ -17,9 +20,11 @@ class Caltable(CalRegistryBase):
 
     __tablename__ = "caltables"
     __table_args__ = (
+        one_of("table_type", TABLE_TYPES, "ck_table_type"),
         Index("idx_caltables_set", "set_name"),
         Index("idx_caltables_valid", "valid_start_mjd", "valid_end_mjd"),
         Index("idx_caltables_active", "active"),
+        Index("idx_caltables_active_end", "active", "valid_end_mjd"),
         {"sqlite_autoincrement": True},
     )
 

@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from dsa110_contimg.database.models.base import COLUMN_TYPES, ZERO
+from dsa110_contimg.database.models.base import COLUMN_TYPES, ZERO, dec_zone
 
 
 class CalibratorsBase(DeclarativeBase):
@@ -64,6 +64,7 @@ class CatalogSource(CalibratorsBase):
     __table_args__ = (
         UniqueConstraint("catalog", "catalog_id"),
         Index("idx_catalog_sources_ra_dec", "ra_deg", "dec_deg"),
+        Index("idx_catalog_sources_zone", "catalog", "dec_zone", "ra_deg"),
         {"sqlite_autoincrement": True},
     )
 
@@ -85,6 +86,9 @@ class CatalogSource(CalibratorsBase):
     matched_to: Mapped[str | None]
     created_at: Mapped[float]
     updated_at: Mapped[float]
+    snr: Mapped[float | None]
+    is_confused: Mapped[int | None] = mapped_column(server_default=ZERO)
+    dec_zone: Mapped[int | None] = mapped_column(dec_zone())
 
 
 class VLACalibrator(CalibratorsBase):
@@ -116,6 +120,10 @@ class VLAFluxInfo(CalibratorsBase):
     flux_jy: Mapped[float]
     flux_uncertainty: Mapped[float | None]
     measurement_date: Mapped[str | None]
+    band: Mapped[str | None]
+    quality_codes: Mapped[str | None]
+    uv_min_klambda: Mapped[float | None]
+    uv_max_klambda: Mapped[float | None]
 
 
 class SkymodelMetadata(CalibratorsBase):

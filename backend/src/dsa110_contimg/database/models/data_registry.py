@@ -83,6 +83,15 @@ class DataProduct(DataRegistryBase):
         Index("idx_data_registry_status", "status"),
         Index("idx_data_registry_published_at", "published_at"),
         Index("idx_data_registry_finalization", "finalization_status"),
+        Index(
+            "idx_data_registry_ready",
+            "finalization_status",
+            "qa_status",
+            "validation_status",
+            "auto_publish_enabled",
+            sqlite_where=text("status = 'staging'"),
+            postgresql_where=text("status = 'staging'"),
+        ),
         {"sqlite_autoincrement": True},
     )
 

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
-from dsa110_contimg.database.models.base import COLUMN_TYPES, ZERO
+from dsa110_contimg.database.models.base import COLUMN_TYPES, ZERO, one_of
 
 
 class QueueState(StrEnum):
@@ -39,7 +39,7 @@ class IngestQueue(IngestBase):
 
     __tablename__ = "ingest_queue"
     __table_args__ = (
-        CheckConstraint(f"state IN ({', '.join(repr(s.value) for s in QueueState)})", name="ck_ingest_state"),
+        one_of("state", QueueState, "ck_ingest_state"),
         Index("idx_ingest_state", "state"),
         Index("idx_ingest_received", "received_at"),
     )

@@ -7,7 +7,7 @@ scale must not depend on a second survey having covered the field.
 from sqlalchemy import Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from dsa110_contimg.database.models.base import COLUMN_TYPES, ZERO, add_view
+from dsa110_contimg.database.models.base import COLUMN_TYPES, ZERO, add_view, dec_zone
 
 
 class MasterSourcesBase(DeclarativeBase):
@@ -24,6 +24,7 @@ class Source(MasterSourcesBase):
         Index("idx_sources_ra_dec", "ra_deg", "dec_deg"),
         Index("idx_sources_flux", "s_nvss"),
         Index("idx_sources_alpha", "alpha"),
+        Index("idx_sources_zone", "dec_zone", "ra_deg"),
     )
 
     source_id: Mapped[str] = mapped_column(primary_key=True)
@@ -40,6 +41,8 @@ class Source(MasterSourcesBase):
     first_size_pa_deg: Mapped[float | None]
     s_first: Mapped[float | None]
     s_rax: Mapped[float | None]
+    alpha_err: Mapped[float | None]
+    dec_zone: Mapped[int | None] = mapped_column(dec_zone())
 
 
 add_view(

@@ -61,6 +61,7 @@ class Image(ProductsBase):
         Index("idx_images_type", "type"),
         Index("idx_images_created", "created_at"),
         Index("idx_images_field", "field_name"),
+        Index("idx_images_type_created", "type", "created_at"),
         {"sqlite_autoincrement": True},
     )
 
@@ -94,6 +95,7 @@ class Mosaic(ProductsBase):
     __table_args__ = (
         Index("idx_mosaics_created", "created_at"),
         Index("idx_mosaics_mjd", "start_mjd", "end_mjd"),
+        Index("idx_mosaics_name", "name"),
         {"sqlite_autoincrement": True},
     )
 
@@ -150,7 +152,13 @@ class MosaicGroupMember(ProductsBase):
     __tablename__ = "mosaic_group_members"
     __table_args__ = (
         UniqueConstraint("group_id", "ms_path"),
-        Index("idx_members_new_once", "ms_path", unique=True, sqlite_where=text("is_new = 1")),
+        Index(
+            "idx_members_new_once",
+            "ms_path",
+            unique=True,
+            sqlite_where=text("is_new = 1"),
+            postgresql_where=text("is_new = 1"),
+        ),
         Index("idx_members_group", "group_id", "position"),
         {"sqlite_autoincrement": True},
     )

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from dsa110_contimg.database.models.base import ONE, ZERO, add_view
 from dsa110_contimg.database.models.products import ProductsBase, reference
 
+IN_LIGHT_CURVE = "in_lightcurve = 1 AND retracted_at IS NULL"
+
 
 class Photometry(ProductsBase):
     """One forced flux of one source in one image."""
@@ -20,6 +22,26 @@ class Photometry(ProductsBase):
         Index("idx_photometry_source", "source_id"),
         Index("idx_photometry_mjd", "mjd"),
         Index("idx_photometry_source_mjd", "source_id", "mjd"),
+        # Holds all that a light curve shows: its rows lie scattered over the table, one page for each point.
+        Index(
+            "idx_photometry_light_curve",
+            "source_id",
+            "mjd",
+            "id",
+            "image_path",
+            "peak_jyb",
+            "peak_err_jyb",
+            "normalized_flux_jy",
+            "normalized_flux_err_jy",
+            "upper_limit_jyb",
+            "local_rms_jyb",
+            "snr",
+            "flags",
+            "in_lightcurve",
+            "retracted_at",
+            sqlite_where=text(IN_LIGHT_CURVE),
+            postgresql_where=text(IN_LIGHT_CURVE),
+        ),
         UniqueConstraint("image_path", "source_id"),
         {"sqlite_autoincrement": True},
     )
@@ -126,7 +148,13 @@ class ESECandidate(ProductsBase):
         Index("idx_ese_source", "source_id"),
         Index("idx_ese_status", "status"),
         Index("idx_ese_flagged", "flagged_at"),
-        Index("idx_ese_active_once", "source_id", unique=True, sqlite_where=text("status = 'active'")),
+        Index(
+            "idx_ese_active_once",
+            "source_id",
+            unique=True,
+            sqlite_where=text("status = 'active'"),
+            postgresql_where=text("status = 'active'"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -238,6 +266,6 @@ class AlertHistory(ProductsBase):
 add_view(
     ProductsBase.metadata,
     "light_curves",
-    "SELECT * FROM photometry WHERE in_lightcurve = 1 AND retracted_at IS NULL",
+    f"SELECT * FROM photometry WHERE {IN_LIGHT_CURVE}",
 )
 add_view(ProductsBase.metadata, "photometry_timeseries", "SELECT * FROM light_curves")

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dsa110_contimg.database.models.base import ZERO
+from dsa110_contimg.database.models.base import ZERO, one_of
 from dsa110_contimg.database.models.products import ProductsBase
 
 
@@ -37,16 +37,12 @@ class Verdict(StrEnum):
     """No value could be measured; reason says why."""
 
 
-def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({', '.join(repr(v.value) for v in values)})", name=f"ck_{column}")
-
-
 class Job(ProductsBase):
     """One unit of work: a stage and its subject. `attempt` is the fencing token."""
 
     __tablename__ = "jobs"
     __table_args__ = (
-        _one_of("state", JobState),
+        one_of("state", JobState, "ck_state"),
         Index("idx_jobs_state", "state", "priority"),
         Index("idx_jobs_subject", "subject"),
     )
@@ -72,7 +68,7 @@ class QACheck(ProductsBase):
 
     __tablename__ = "qa_checks"
     __table_args__ = (
-        _one_of("verdict", Verdict),
+        one_of("verdict", Verdict, "ck_verdict"),
         UniqueConstraint("subject", "name"),
         {"sqlite_autoincrement": True},
     )
