@@ -1,8 +1,9 @@
 """When CLEAN goes on, how deep, and when it ends."""
 
+import numpy as np
 import pytest
 
-from dsa110_contimg.imaging.deconvolve import _Plan, _plan
+from dsa110_contimg.imaging.deconvolve import _Plan, _plan, cycle_depth
 from dsa110_contimg.options import ImagingOptions
 
 OPTIONS = ImagingOptions(mgain=0.8, auto_mask=5.0, auto_threshold=1.0)
@@ -38,3 +39,11 @@ def test_without_noise_the_accuracy_of_the_gridder_is_the_floor() -> None:
     plan = _plan(1e-4, 0.0, 1e-6, None, OPTIONS)
     assert plan is not None
     assert plan.stop == pytest.approx(2e-5)
+
+
+@pytest.mark.parametrize(("sidelobe", "depth"), [(0.02, 0.9), (0.007, 0.93), (0.001, 0.95)])
+def test_low_sidelobes_allow_deeper_cycles(sidelobe: float, depth: float) -> None:
+    signs = np.where(np.random.default_rng(20261121).random((200, 200)) < 0.5, -1.0, 1.0)
+    psf = (sidelobe * signs).astype(np.float32)
+    psf[95:106, 95:106] = 1.0
+    assert cycle_depth(psf, 5.0, 0.9) == pytest.approx(depth, abs=0.002)

@@ -56,7 +56,7 @@ class ImagingOptions:
     robust: float = option(0.5, "Briggs robustness: -2 is nearly uniform, +2 nearly natural.")
     niter: int = option(20000, "Most CLEAN components.")
     gain: float = option(0.1, "CLEAN loop gain.")
-    mgain: float = option(0.9, "Depth of a major cycle; what it leaves is halved where bright sources were subtracted.")
+    mgain: float = option(0.9, "The peak falls by this fraction in a major cycle, or more where sidelobes are low.")
     auto_mask: float = option(5.0, "Components start where the residual exceeds this many sigma.")
     auto_threshold: float = option(1.0, "CLEAN inside the mask stops at this many sigma.")
     max_major: int = option(12, "Most major cycles.")

@@ -2,7 +2,7 @@ r"""CLEAN with major cycles: the minor cycle approximates, the major one is exac
 
 A major cycle cleans, on the image, every pixel that may hold a component down to
 
-    stop = max((1 − mgain) · peak, auto_threshold · σ)
+    stop = max(left · peak, auto_threshold · σ)        left = 10 rms sidelobes, 0.05 to 1 − mgain
 
 takes the components' visibilities off the samples, and images what is left. A pixel may hold a component where the
 residual exceeds auto_mask · σ (the local rms), and from then on wherever it, or a neighbor, already does: so faint
@@ -13,7 +13,7 @@ A cycle that leaves a higher peak than it found is undone and repeated with half
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,9 @@ MOST_SETBACKS = 3
 WORSE = 1.1
 STALLED = 0.5
 NEAR_NOISE = 3.0
+LIKE_THE_BRIGHTEST = 100
+DEEPEST = 0.95
+MAIN_LOBE_BEAMS = 1.5
 
 
 @dataclass
@@ -76,6 +79,7 @@ def deconvolve(
     ImagingError
         If CLEAN still diverges after three times half the gain.
     """
+    options = replace(options, mgain=cycle_depth(psf, beam_pixels, options.mgain))
     state = Deconvolution(np.zeros_like(dirty), dirty, 0, 0, 0, False)
     accuracy_jy = 0.01 * options.epsilon * brightest_jy
     mask = np.zeros(dirty.shape, bool)
@@ -107,6 +111,20 @@ def deconvolve(
     if last is not None and not last.final:
         state.residual = samples.dirty()
     return state
+
+
+def cycle_depth(psf: NDArray[np.float32], beam_pixels: float, least: float) -> float:
+    """Return by which fraction the peak falls in a major cycle: `least`, or more on an array of low sidelobes.
+
+    A hundred sources like the brightest raise their sidelobes to ten times the rms of one: cleaned any deeper,
+    sidelobes would pass for sources.
+    """
+    sides = psf.copy()
+    center, reach = psf.shape[0] // 2, int(np.ceil(MAIN_LOBE_BEAMS * beam_pixels))
+    main_lobe = slice(max(0, center - reach), center + reach + 1)
+    sides[main_lobe, main_lobe] = 0.0
+    confusion = np.sqrt(LIKE_THE_BRIGHTEST * np.mean(np.square(sides), dtype=np.float64))
+    return max(least, min(1.0 - float(confusion), DEEPEST))
 
 
 class _Plan(NamedTuple):

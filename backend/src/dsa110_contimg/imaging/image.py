@@ -106,9 +106,6 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
         beam = fit_beam(psf, cell_arcsec, float(np.degrees(resolution_rad(vis))) * 3600.0)
         components = _components(vis, field, subtracted)
         brightest_jy = max(float(np.abs(dirty).max()), float(components.flux_jy.max(initial=0.0)))
-        if subtracted is not None:
-            # Without strong sidelobes the point spread function at the center serves twice as deep.
-            options = replace(options, mgain=1.0 - 0.5 * (1.0 - options.mgain))
         cleaned = deconvolve(samples, dirty, psf, beam.major_arcsec / cell_arcsec, brightest_jy, options)
         sky = restored(cleaned.residual, cleaned.model, components, beam, cell_arcsec)
         response = _mean_beam(vis, field, weight)
