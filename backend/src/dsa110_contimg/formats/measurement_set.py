@@ -151,7 +151,7 @@ def write_calibrated(path: Path, vis: Visibilities) -> None:
     """Write CORRECTED_DATA, FLAG, WEIGHT and SIGMA of one of our sets; repeatable, as DATA is not touched."""
     require_space(path, vis.vis.nbytes)
     with _open(path, readonly=False) as table:
-        table.putcol("CORRECTED_DATA", vis.vis)
+        _put_cells(table, "CORRECTED_DATA", vis.vis)
         _put_flags_and_weights(table, vis)
         table.flush()
     flush_folder(path)
@@ -245,6 +245,13 @@ def _cells(table: tables.table, column: str, dtype: type) -> NDArray[Any]:
     return cells
 
 
+def _put_cells(table: tables.table, column: str, values: NDArray[Any]) -> None:
+    """Write a column of cells part by part, as casacore copies what it is given."""
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        part = values[start : start + ROWS_AT_ONCE]
+        table.putcol(column, part, start, len(part))
+
+
 def _parallel_hands(path: Path, correlations: Sequence[int]) -> list[int]:
     for hands in PARALLEL_HANDS:
         present = [correlations.index(code) for code in hands if code in correlations]
@@ -315,13 +322,13 @@ def _write(path: Path, vis: Visibilities) -> None:
             table.putcol(name, zeros if name != "SCAN_NUMBER" else zeros + 1)
         for name in ("FEED1", "FEED2"):
             table.putcol(name, zeros)
-        table.putcol("DATA", vis.vis)
+        _put_cells(table, "DATA", vis.vis)
         _put_flags_and_weights(table, vis)
     write_subtables(path, vis)
 
 
 def _put_flags_and_weights(table: tables.table, vis: Visibilities) -> None:
-    table.putcol("FLAG", vis.flags)
+    _put_cells(table, "FLAG", vis.flags)
     table.putcol("FLAG_ROW", ~rows_with_data(vis.flags))
     table.putcol("WEIGHT", vis.weights)
     with np.errstate(divide="ignore"):
