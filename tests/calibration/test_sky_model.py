@@ -51,6 +51,25 @@ def test_an_empty_catalogue_still_has_the_calibrator(make_tile: MakeTile) -> Non
     assert field_model(make_tile(), empty, OPTIONS).names == ["3C48"]
 
 
+def test_what_is_left_out_hardly_shows(make_tile: MakeTile) -> None:
+    """The calibrator sets the measure: 16 Jy drop a crowd of 1 mJy sources, and none that is 5 % of it."""
+    vis = make_tile()
+    center = vis.pointing_icrs_deg[0]
+    n = 60
+    crowd = SkyModel(
+        [f"s{i}" for i in range(n)],
+        np.full(n, center[0]) + np.linspace(-0.2, 0.2, n),
+        np.full(n, center[1] + 0.1),
+        np.where(np.arange(n) == 7, 0.8, 0.001),
+        np.zeros((n, 1)),
+        1.4e9,
+    )
+    faint_too = replace(OPTIONS, model_min_flux_jy=0.0)
+    kept = field_model(vis, crowd, faint_too).names
+    assert {"3C48", "s7"} <= set(kept)
+    assert len(kept) < 10
+
+
 def test_no_sky_is_an_error(make_tile: MakeTile) -> None:
     vis = make_tile()
     vis.pointing_icrs_deg = vis.pointing_icrs_deg + np.array([0.0, -20.0])

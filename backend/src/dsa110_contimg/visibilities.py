@@ -9,7 +9,7 @@ the Measurement Set, so that a gain corrupts it as g[antenna1] · V · conj(g[an
 channels ascend in frequency; polarizations are the parallel hands (XX, YY) or (RR, LL).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -195,6 +195,13 @@ def beam_response(vis: Visibilities, ra_deg: NDArray[np.float64], dec_deg: NDArr
     ra0, dec0 = np.radians(vis.pointing_icrs_deg).T
     angle = separation(ra0[:, None], dec0[:, None], np.radians(ra_deg)[None, :], np.radians(dec_deg)[None, :])
     return airy_power(angle[:, :, None], vis.freq_hz, DISH_DIAMETER_M)
+
+
+def apparent_spectrum(vis: Visibilities, sky: SkyModel) -> NDArray[np.float64]:
+    """Return each source's flux behind the beam, the mean over pointings, at some 16 of the channels: (n_source, n)."""
+    coarse = replace(vis, freq_hz=vis.freq_hz[:: max(1, vis.freq_hz.size // 16)])
+    beam = beam_response(coarse, sky.ra_deg, sky.dec_deg).mean(axis=0)
+    return np.asarray(beam * sky.flux_at(coarse.freq_hz))
 
 
 def predict(vis: Visibilities, sky: SkyModel, *, with_beam: bool = True) -> NDArray[np.complex64]:

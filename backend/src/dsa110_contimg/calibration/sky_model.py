@@ -9,7 +9,6 @@ A calibrator transits when its hour angle is zero at the tee's longitude; near t
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from dsa110_contimg.flux_scale import POSITIONS, calibrator_model
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.options import CalibrationOptions
 from dsa110_contimg.telescope import MID_BAND_HZ, TEE_LONGITUDE_RAD, icrs_to_itrs, spherical
-from dsa110_contimg.visibilities import SkyModel, Visibilities, beam_response
+from dsa110_contimg.visibilities import SkyModel, Visibilities, apparent_spectrum, beam_response
 
 TURN_DEG_PER_DAY = 360.98564736629
 REPLACE_DEG = 1.0 / 60.0
@@ -70,9 +69,7 @@ def field_model(vis: Visibilities, catalog: SkyModel, options: CalibrationOption
 
 def _worth_predicting(vis: Visibilities, sky: SkyModel) -> SkyModel:
     """Leave out the sources faintest behind the beam whose joint flux, in quadrature, is NEGLIGIBLE of the whole."""
-    coarse = replace(vis, freq_hz=vis.freq_hz[:: max(1, vis.freq_hz.size // 16)])
-    apparent = beam_response(coarse, sky.ra_deg, sky.dec_deg).mean(axis=0) * sky.flux_at(coarse.freq_hz)
-    flux_jy = apparent.max(axis=1)
+    flux_jy = apparent_spectrum(vis, sky).max(axis=1)
     faint_first = np.argsort(flux_jy, kind="stable")
     joint = np.sqrt(np.cumsum(flux_jy[faint_first] ** 2))
     kept = faint_first[joint > NEGLIGIBLE * flux_jy.sum()]

@@ -1,8 +1,8 @@
 """`contimg`: every command of the pipeline."""
 
-import importlib
 import logging
 import sys
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
@@ -36,8 +36,7 @@ class Commands(typer.core.TyperGroup):
         """Return a command by name, or None."""
         if name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[name].split(":")
-        found = getattr(importlib.import_module(f"dsa110_contimg.cli.{module}"), attribute)
+        found = resolve_name(f"dsa110_contimg.cli.{COMMANDS[name]}")
         root = typer.Typer(rich_markup_mode=None)
         if isinstance(found, typer.Typer):
             root.add_typer(found, name=name)

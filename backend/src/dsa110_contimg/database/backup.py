@@ -8,16 +8,16 @@ file copied over a database that is open, or beside a log that is not its own, d
 """
 
 import shutil
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from dsa110_contimg.database import session
+from dsa110_contimg.database.explanations import explaining
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.formats.scratch import replacing
 
 SUFFIX = ".backup"
+COPYING = "cannot be copied"
 
 
 def back_up(path: Path, folder: Path) -> Path:
@@ -31,7 +31,7 @@ def back_up(path: Path, folder: Path) -> Path:
     _must_exist(path)
     copy = folder / f"{path.name}{SUFFIX}"
     try:
-        with replacing(copy) as scratch, _explained(path):
+        with replacing(copy) as scratch, explaining(path, COPYING):
             _copy(path, scratch)
             check_integrity(scratch, called=path)
     except OSError as error:
@@ -50,7 +50,7 @@ def restore(copy: Path, path: Path) -> None:
     _must_exist(copy)
     check_integrity(copy)
     if is_sound(path):
-        with _explained(path):
+        with explaining(path, COPYING):
             _copy(copy, path)
         return
     for suffix in ("-wal", "-shm", "-journal"):
@@ -61,7 +61,7 @@ def restore(copy: Path, path: Path) -> None:
 
 def check_integrity(path: Path, called: Path | None = None) -> None:
     """Raise ConfigurationError, with the first thing that is wrong, unless a file is a sound database."""
-    with _explained(called or path), closing(session.connect(path, keep_journal=True)) as connection:
+    with explaining(called or path, COPYING), closing(session.connect(path, keep_journal=True)) as connection:
         (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         verdict = " ".join(verdict.split())
@@ -90,13 +90,3 @@ def _copy(source: Path, target: Path) -> None:
 def _must_exist(path: Path) -> None:
     if not path.is_file():
         raise ConfigurationError(f"database {path} does not exist: check the path")
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise session.explain(error, path) or ConfigurationError(
-            f"database {path} cannot be copied: {error}"
-        ) from error

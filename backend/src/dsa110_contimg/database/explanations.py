@@ -4,6 +4,9 @@ SQLite is known by its messages. A PostgreSQL server is known by SQLSTATE codes,
 a connection that never came about has none, only the words of the client library.
 """
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -30,7 +33,7 @@ _CODES = {
 }
 _SYMPTOMS = {
     "file is not a database": "is not a SQLite database: restore it from a backup, or move it away",
-    "malformed": "is damaged: restore it from a backup (`contimg restore`)",
+    "malformed": "is damaged: restore it from a backup",
     "unable to open database file": "cannot be opened: check the folder's permissions, or run `contimg init`",
     "readonly database": "cannot be written: check the permissions of the file and of its folder",
     "disk is full": "cannot be written because the disk is full: free some space",
@@ -62,6 +65,16 @@ def explain(error: Exception, where: Path | str) -> ConfigurationError | None:
         message = str(original)
         sentence = next((told for symptom, told in _SYMPTOMS.items() if symptom in message), None)
     return None if sentence is None else ConfigurationError(f"database {where} {sentence}")
+
+
+@contextmanager
+def explaining(where: Path | str, failure: str) -> Iterator[None]:
+    """Turn any failure of storage into a sentence: the one that is known, else that the database *failure*."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise explain(error, where) or ConfigurationError(f"database {where} {failure}: {cause}") from error
 
 
 def is_duplicate(error: DBAPIError) -> bool:

@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 
 from dsa110_contimg.database import session
 from dsa110_contimg.database.backup import back_up, check_integrity
+from dsa110_contimg.database.explanations import explaining
 from dsa110_contimg.database.models import BandpassCalibrator, CalibratorsBase, ProductsBase
 from dsa110_contimg.database.row_checks import CalibratorStatus, Value, check_bandpass_calibrator
 from dsa110_contimg.errors import ConfigurationError, PipelineError
@@ -91,16 +91,12 @@ def migrate(products_db: Path, calibrators_db: Path, folder: Path | None = None)
     folder = folder or _backup_folder(calibrators_db.parent)
     back_up(products_db, folder)
     engine = session.engine_of_file(calibrators_db)
-    try:
+    with explaining(calibrators_db, "cannot take the calibrators"):
         CalibratorsBase.metadata.create_all(engine)
         back_up(calibrators_db, folder)
         with engine.begin() as connection:
             for row in plan.new:
                 connection.execute(insert(BandpassCalibrator).values(**row).on_conflict_do_nothing())
-    except DBAPIError as error:
-        raise session.explain(error, calibrators_db) or ConfigurationError(
-            f"database {calibrators_db} cannot take the calibrators: {error.orig}"
-        ) from error
     return plan, folder
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from dsa110_contimg.config import DATABASES, current_settings
 from dsa110_contimg.database import server
-from dsa110_contimg.database.explanations import LOCK_TIMEOUT_S, explain, read_only_error, refuses_writing
+from dsa110_contimg.database.explanations import LOCK_TIMEOUT_S, explain, explaining, read_only_error, refuses_writing
 from dsa110_contimg.database.models import METADATA
 from dsa110_contimg.errors import ConfigurationError
 
@@ -275,10 +275,8 @@ def may_write(session: Session) -> bool:
 def create_all(name: str, in_memory: bool = False) -> str:
     """Create the tables, indexes and views that a database lacks and return where it is; idempotent."""
     where = location(name)
-    try:
+    with explaining(where, "cannot be set up"):
         METADATA[name].create_all(get_engine(name, in_memory))
-    except DBAPIError as error:
-        raise explain(error, where) or ConfigurationError(f"database {where} cannot be set up: {error.orig}") from error
     return where
 
 

@@ -22,17 +22,16 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from dsa110_contimg.config import DATABASES, Settings
 from dsa110_contimg.database import session
 from dsa110_contimg.database.backup import back_up, check_integrity
+from dsa110_contimg.database.explanations import explaining
 from dsa110_contimg.database.models import METADATA
 from dsa110_contimg.database.old_installation import adopt, dangling_rows, is_whole
 from dsa110_contimg.database.session import (
     database_path,
     engine_of_file,
-    explain,
     get_engine,
     location,
     on_server,
@@ -43,6 +42,7 @@ from dsa110_contimg.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 Tell = Callable[[str], None]
 _ROOM = 3  # times the file: its backup, its tables written anew, and the log of that
+UPGRADING = "cannot be upgraded, and nothing was changed"
 _TARGET, _TELL = "target", "tell"
 
 
@@ -139,7 +139,7 @@ def standing(target: Target, script: ScriptDirectory) -> Standing:
     """Return where a database stands, without a trace on it."""
     if target.file is not None and not target.file.exists():
         return Standing.EMPTY
-    with _explained(target), target.engine(read_only=True).connect() as connection:
+    with explaining(target.where, UPGRADING), target.engine(read_only=True).connect() as connection:
         return standing_of(connection, target.name, target.where, script)
 
 
@@ -150,14 +150,14 @@ def opened(target: Target, script: ScriptDirectory, destination: str | None) -> 
     if destination is None:
         if target.file is not None and not target.file.exists():
             raise ConfigurationError(f"database {target.where} does not exist: run `contimg init`")
-        with _explained(target), target.engine(read_only=True).connect() as connection:
+        with explaining(target.where, UPGRADING), target.engine(read_only=True).connect() as connection:
             yield Work(connection)
         return
     if found not in {Standing.EMPTY, Standing.CURRENT} and target.file is not None:
         _must_have_room(target.file)
         # A connection that writes changes the file's journal mode: a damaged file must be found before.
         check_integrity(target.file)
-    with _explained(target), target.engine(read_only=False).connect() as connection:
+    with explaining(target.where, UPGRADING), target.engine(read_only=False).connect() as connection:
         if connection.dialect.name == "sqlite":
             # Tables are rebuilt: the old one may go while rows refer to it. SQLite allows the switch outside a
             # transaction only.
@@ -229,14 +229,3 @@ def _back_up(connection: Connection, target: Target, path: Path) -> Path:
 def _row_counts(connection: sqlite3.Connection) -> dict[str, int]:
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {table: connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0] for table in tables}
-
-
-@contextmanager
-def _explained(target: Target) -> Iterator[None]:
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        raise explain(error, target.where) or ConfigurationError(
-            f"database {target.where} cannot be upgraded ({cause}): nothing was changed"
-        ) from error

@@ -20,7 +20,7 @@ from dsa110_contimg.imaging.samples import Block, nearest_pointing
 from dsa110_contimg.kernels.source_fit import source_normal_equations
 from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines, separation
 from dsa110_contimg.telescope import SPEED_OF_LIGHT
-from dsa110_contimg.visibilities import SkyModel, Visibilities, beam_response
+from dsa110_contimg.visibilities import SkyModel, Visibilities, apparent_spectrum, beam_response
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +63,7 @@ def select_bright(vis: Visibilities, sky: SkyModel, min_jy: float = BRIGHT_APPAR
     candidates = sky.select(sky.flux_at(vis.freq_hz).max(axis=1) >= min_jy)
     if len(candidates) == 0:
         return candidates
-    coarse = replace(vis, freq_hz=vis.freq_hz[:: max(1, vis.freq_hz.size // 16)])
-    beam = beam_response(coarse, candidates.ra_deg, candidates.dec_deg).mean(axis=0)
-    apparent = (beam * candidates.flux_at(coarse.freq_hz)).mean(axis=1)
+    apparent = apparent_spectrum(vis, candidates).mean(axis=1)
     order = np.argsort(-apparent, kind="stable")
     candidates = candidates.select(order[apparent[order] >= min_jy])
     return candidates.select(np.array(_without_blends(candidates, resolution_rad(vis)), np.int64)[:MOST_SOURCES])
