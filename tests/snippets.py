@@ -58,6 +58,7 @@ NOT_RUN = {
     "contimg run --workers 2": "watches a folder until it is stopped; tests/test_cli.py runs it with --once",
     "contimg image ": "images a Measurement Set that is not here; tests/integration images ours",
     "contimg simulate ": "simulates for minutes; tests/simulation does it in small",
+    "contimg serve": "serves until it is stopped; tests/api runs it",
     "contimg demo ": "the demo takes minutes: CI runs it",
 }
 """Blocks of our own documents with a line that begins so are only parsed (tests/test_docs.py) → why.
@@ -65,7 +66,7 @@ NOT_RUN = {
 Of the specification all blocks run.
 """
 
-SLOW = ("contimg catalog import ", "contimg status")
+SLOW = ("contimg catalog import ", "contimg status", "contimg registry ")
 """Blocks of our own documents with such a line start many programs, or import a whole survey."""
 
 

@@ -6,6 +6,7 @@ changes is checked, for an empty answer would hide a wrong query. Databases are 
 
 import ast
 import contextlib
+import hashlib
 import io
 import os
 import shutil
@@ -270,6 +271,13 @@ def add_rows(place: Installation) -> None:
             columns = ready | differs
             assignments = ", ".join(f"{name} = ?" for name in columns)
             registry.execute(f"UPDATE data_registry SET {assignments} WHERE data_id = ?", (*columns.values(), data_id))
+        published = place.home / "products" / "mosaics" / "published.fits"
+        published.parent.mkdir(parents=True)
+        place.mosaic("published").rename(published)
+        registry.execute(
+            "UPDATE data_registry SET published_path = ?, sha256 = ?, size_bytes = 6 WHERE data_id = 'published'",
+            (str(published), hashlib.sha256(published.read_bytes()).hexdigest()),
+        )
 
 
 def add_project(place: Installation) -> None:

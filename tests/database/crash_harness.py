@@ -1,176 +1,249 @@
-"""Kill a publication at every system-level call, recover, and check that nothing is lost, doubled or half-visible.
+"""Publish, recover or retract a product that is killed, or refused, at one system call; then judge what is left.
 
-Run as a script: `crash_harness.py ROOT PRODUCTS MODE KIND STRIDE`. Each trial forks a child that publishes one
-fresh product and sends itself SIGKILL immediately before its n-th call of `os`, file writing or SQL; n grows by
-STRIDE until a child survives. Another child recovers. Prints the number of points tried, and of those at which the
-product had its final name already.
+Run as `python -m tests.database.crash_harness TASKS`, with a list of `Task`s as JSON: a process of its own, so that
+what is forked is small and has no threads. Prints nothing unless a promise is broken; in the end, what each task
+counted, as JSON.
 """
 
-import hashlib
-import io
+from __future__ import annotations
+
+import errno
+import json
 import os
-import pathlib
 import shutil
-import signal
 import sys
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import dsa110_contimg.database.data_registration as registration
-from dsa110_contimg.database.data_registry import ensure_data_registry_db, register_data_instance
-from dsa110_contimg.database.product_paths import Roots
+from tests import syscalls
+from tests.database.crash_house import FILE, House, RetractionHouse, Task
+from tests.syscalls import KILL, KILLED, Call, Plan, Traced
 
-WATCHED = ("open", "fsync", "link", "rename", "unlink", "mkdir", "rmdir", "utime", "chmod", "close", "posix_fadvise")
-KILLED = -signal.SIGKILL
+from dsa110_contimg.database.data_registration import publish_data_instance, recover_publishing
+from dsa110_contimg.database.registry_rows import STORAGE_ERRORS, RegistryConnection
+from dsa110_contimg.database.retraction import retract
+from dsa110_contimg.errors import PipelineError
 
-
-class Countdown:
-    """Dies at the n-th watched call."""
-
-    def __init__(self, point: int) -> None:
-        self.left = point
-
-    def tick(self, *_: object) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV)
+CHANGING = ("fsync", "fdatasync", "rename", "link", "unlink", "rmdir", "pwrite64")
+Counts = dict[str, object]
+Work = Callable[[RegistryConnection], object]
 
 
-def watch(countdown: Countdown) -> None:
-    """Let the countdown see every call that can change a disk."""
+def traced(house: House, work: Work, plan: Plan = lambda _: None, *, paths: bool = False) -> Traced:
+    """Trace what is done with an open registry."""
 
-    def wrapped(original: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
-            countdown.tick()
-            return original(*args, **kwargs)
+    def run() -> None:
+        with house.registry() as conn:
+            syscalls.begin()
+            work(conn)
 
-        return call
-
-    for name in WATCHED:
-        setattr(os, name, wrapped(getattr(os, name)))
-    original_open = io.open
-
-    class Watched(io.FileIO):
-        def write(self, data: object) -> int:
-            countdown.tick()
-            return super().write(data)  # type: ignore[arg-type]
-
-    def open_watched(file: str, mode: str = "r", *args: object, **kwargs: object) -> object:
-        countdown.tick()
-        if "b" in mode and ("x" in mode or "w" in mode):
-            return io.BufferedWriter(Watched(file, mode.replace("b", "")), buffer_size=2048)
-        return original_open(file, mode, *args, **kwargs)  # type: ignore[call-overload]
-
-    pathlib.io.open = open_watched  # type: ignore[attr-defined]
+    return syscalls.trace(run, plan, paths=paths)
 
 
-def content(path: Path) -> str | None:
-    """Return a digest of a file or folder, or None if it is absent: written apart from the code under test."""
-    if not path.exists():
-        return None
-    digest = hashlib.sha256()
-    for entry in sorted([path, *path.rglob("*")]):
-        digest.update(str(entry.relative_to(path)).encode())
-        digest.update(entry.read_bytes() if entry.is_file() else b"folder")
-    return digest.hexdigest()
+def publication(house: House) -> Work:
+    """Return a publication that leaves in a file what it was told."""
 
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run in a forked process and return its exit code."""
-    child = os.fork()
-    if child == 0:
-        code = 1
+    def work(conn: RegistryConnection) -> None:
+        told = "published"
         try:
-            work()
-            code = 0
-        finally:
-            if code:
-                traceback.print_exc()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert publish_data_instance(conn, "m1", mode=house.task.mode, roots=house.roots)
+        except (PipelineError, *STORAGE_ERRORS) as error:
+            told = f"{type(error).__name__}: {error}"
+        (house.root / "told").write_text(told)
+
+    return work
 
 
-@dataclass
-class Trial:
-    """One product, killed at one point."""
-
-    database: Path
-    roots: Roots
-    mode: str
-    kind: str
-    point: int
-
-    def __post_init__(self) -> None:
-        self.name = f"p{self.point}"
-        folder = self.roots.stage / "mosaics"
-        self.product = folder / f"{self.name}{'.image' if self.kind == 'folder' else '.fits'}"
-        self.preview = folder / f"{self.name}.png"
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.kind == "folder":
-            (self.product / "table").mkdir(parents=True)
-            (self.product / "table" / "data.f0").write_bytes(os.urandom(5000))
-            (self.product / "table.lock").write_bytes(b"")
-        else:
-            self.product.write_bytes(os.urandom(5000))
-        self.preview.write_bytes(os.urandom(100))
-        self.truths = {path: content(path) for path in (self.product, self.preview)}
-        connection = ensure_data_registry_db(self.database)
-        metadata = {"companions": [str(self.preview)]}
-        register_data_instance(connection, "mosaic", self.name, self.product, metadata=metadata)
-        connection.close()
-
-    def publish(self) -> None:
-        countdown = Countdown(self.point)
-        connection = ensure_data_registry_db(self.database)
-        connection.set_trace_callback(countdown.tick)
-        watch(countdown)
-        assert registration.publish_data_instance(connection, self.name, mode=self.mode, roots=self.roots)
-
-    def recover(self) -> None:
-        registration.recover_publishing(ensure_data_registry_db(self.database), roots=self.roots)
-
-    def check(self) -> None:
-        """Either untouched in staging, or whole in the products area."""
-        connection = ensure_data_registry_db(self.database)
-        row = registration.get_data(connection, self.name)
-        connection.close()
-        where = f"{self.mode} {self.kind} killed at {self.point}: {row}"
-        for source, truth in self.truths.items():
-            target = self.roots.products / "mosaics" / source.name
-            if row.status == "published":
-                assert row.owner is None, where
-                assert content(target) == truth, where
-                assert content(source) == (truth if self.mode == "copy" else None), where
-            else:
-                assert row.status == "staging", where
-                assert content(source) == truth, where
-                assert content(target) is None, where
-        left = [*self.roots.products.rglob("*.partial"), *self.roots.stage.rglob("*.partial")]
-        assert not left, f"{where}: {left}"
+def recovery(house: House) -> Work:
+    """Return a recovery."""
+    return lambda conn: recover_publishing(conn, roots=house.roots)
 
 
-def main(root: Path, products: Path, mode: str, kind: str, stride: int) -> None:
-    """Try every point, then clean up."""
-    roots = Roots((root / "stage").resolve(), products.resolve())
-    point, trials, named = 1, 0, 0
+def retraction(house: House) -> Work:
+    """Return a retraction."""
+    return lambda conn: retract(conn, "m1", reason="a test", by="me", roots=house.roots)
+
+
+def killing(number: int) -> Plan:
+    """Return the plan that kills at one call."""
+    return lambda call: KILL if call.number == number else None
+
+
+@contextmanager
+def blamed_on(what: str, call: Call | None) -> Iterator[None]:
+    """Say at which call a promise was broken."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"{what}: {call}")
+        raise
+
+
+def kill_everywhere(house: House, work: Work, kept: Path) -> Iterator[Call]:
+    """Yield after each trial that was killed, with the call that it died at; stride and offset choose them."""
+    number = house.task.offset
     while True:
-        trial = Trial(root / "registry.sqlite3", roots, mode, kind, point)
-        outcome = in_child(trial.publish)
-        assert outcome in {0, KILLED}, f"the publication ended with {outcome}"
-        if outcome == KILLED:
-            named += (roots.products / "mosaics" / trial.product.name).exists()
-            assert in_child(trial.recover) == 0
-        trial.check()
-        if outcome == 0:
-            break
-        trials += 1
-        point += stride
-    shutil.rmtree(root)
-    shutil.rmtree(roots.products)
-    sys.stdout.write(f"{trials} {named}\n")
+        house.restore(kept)
+        done = traced(house, work, killing(number))
+        last = done.calls[-1] if done.calls else None
+        with blamed_on(f"killed at call {number}", last):
+            if done.code != KILLED or last is None:
+                assert done.code == 0, f"it ended with {done.code}"
+                house.judge_at_rest()
+                return
+            house.judge_anytime()
+            yield last
+        number += house.task.stride
+
+
+def kill_publication(house: House) -> Counts:
+    """Kill a publication at every call, recover, and judge."""
+    points, named, died_at = 0, 0, Counter[str]()
+    for call in kill_everywhere(house, publication(house), house.begun):
+        named += house.target(house.product).exists()
+        house.recover()
+        row = house.judge_at_rest()
+        assert row.publish_attempts in {0, 1}, "a crash counts once"
+        points += 1
+        died_at[call.name] += 1
+    return {"points": points, "named": named, "died_at": died_at, "whole": calls_of_one(house)}
+
+
+def calls_of_one(house: House) -> Counter[str]:
+    """Return how often a publication that nobody disturbs makes each call."""
+    house.restore(house.begun)
+    return Counter(call.name for call in traced(house, publication(house)).calls)
+
+
+def kill_recovery(house: House) -> Counts:
+    """Kill a publication at a dozen calls (with a long stride at six), then its recovery at every call; then judge."""
+    points, begun = 0, 0
+    last = sum(calls_of_one(house).values())
+    for first in range(house.task.offset, last, max(1, last // (12 if house.task.stride < 100 else 6))):
+        house.restore(house.begun)
+        traced(house, publication(house), killing(first))
+        kept = house.save("killed")
+        begun += 1
+        for _ in kill_everywhere(house, recovery(house), kept):
+            house.recover()
+            house.judge_at_rest()
+            points += 1
+    return {"points": points, "begun": begun}
+
+
+def kill_retraction(house: House) -> Counts:
+    """Kill a retraction at every call, recover, and judge."""
+    points, set_aside = 0, 0
+    for _ in kill_everywhere(house, retraction(house), house.begun):
+        house.recover()
+        set_aside += house.judge_at_rest().status == "retracted"
+        points += 1
+    return {"points": points, "set_aside": set_aside}
+
+
+def is_file_call(house: House, call: Call) -> bool:
+    """Whether a call is about a file of this house, SQLite's included; its locks wait, and try again for long."""
+    return call.name != "fcntl" and any(path.startswith((str(house.root), str(house.products))) for path in call.paths)
+
+
+def is_storage(call: Call) -> bool:
+    """Whether a call is SQLite's own."""
+    return any(FILE in path or path.endswith("/state") for path in call.paths)
+
+
+class Refusal:
+    """A plan that refuses the n-th file call, and with `lasting` every later one but SQLite's."""
+
+    def __init__(self, house: House, number: int, error: int, *, lasting: bool) -> None:
+        self.house, self.left, self.error, self.lasting = house, number, error, lasting
+        self.hit: Call | None = None
+
+    def __call__(self, call: Call) -> int | None:
+        told = call.paths and call.paths[0].endswith("/told")
+        if told or not is_file_call(self.house, call) or (self.lasting and is_storage(call)):
+            return None
+        self.left -= 1
+        if self.left == -1:
+            self.hit = call
+        return self.error if self.left == -1 or (self.lasting and self.left < 0) else None
+
+
+def refuse_everywhere(house: House, *, lasting: bool = False) -> Counts:
+    """Refuse every file call with each error (with a stride: one error each), and judge; then publish again."""
+    trials, number, outcomes = 0, house.task.offset, Counter[str]()
+    while True:
+        for error in ERRORS if house.task.stride == 1 else ERRORS[trials % 4 :][:1]:
+            house.restore(house.begun)
+            refusal = Refusal(house, number, error, lasting=lasting)
+            done = traced(house, publication(house), refusal, paths=True)
+            if refusal.hit is None:
+                return {"trials": trials, "outcomes": outcomes}
+            with blamed_on(f"refused with {errno.errorcode[error]}", refusal.hit):
+                assert done.code == 0, "an error came out that is not the pipeline's"
+                outcomes[judge_refused(house, refusal)] += 1
+            trials += 1
+        number += house.task.stride
+
+
+def judge_refused(house: House, refusal: Refusal) -> str:
+    """Judge a publication that met an error, and whether it succeeds once the error is gone; return its status."""
+    assert refusal.hit is not None
+    told = (house.root / "told").read_text()
+    house.judge_anytime()
+    row, storage = house.row(), is_storage(refusal.hit)
+    if not storage and not refusal.lasting:
+        assert row.status in {"published", "failed"}, f"the row does not say what happened: {row}; {told}"
+    if row.status == "failed":
+        assert told != "published"
+        named = os.strerror(refusal.error) in (row.publish_error or "")
+        assert named or storage, f"the row says {row.publish_error!r}"
+        assert (row.owner, row.publish_attempts) == (None, 1), row
+        if not refusal.lasting:
+            house.judge_at_rest()
+    house.recover()
+    house.publish()
+    house.recover()
+    assert house.judge_at_rest().status == "published"
+    return row.status
+
+
+def order(house: House) -> Counts:
+    """Return the calls of one publication that change something durable, in order."""
+    house.restore(house.begun)
+    done = traced(house, publication(house), paths=True)
+    assert done.code == 0
+    calls = [
+        [call.name, *call.paths]
+        for call in done.calls
+        if call.name.startswith(CHANGING) and is_file_call(house, call) and done.results.get(call.number, -1) >= 0
+    ]
+    return {"calls": calls}
+
+
+TASKS: dict[str, Callable[[House], Counts]] = {
+    "kill publication": kill_publication,
+    "kill recovery": kill_recovery,
+    "kill retraction": kill_retraction,
+    "refuse": refuse_everywhere,
+    "refuse lasting": lambda house: refuse_everywhere(house, lasting=True),
+    "order": order,
+}
+
+
+def main(text: str) -> None:
+    """Do some tasks, each in a fresh house."""
+    found = []
+    for told in json.loads(text):
+        task = Task(**told)
+        for folder in (task.root, task.products):
+            shutil.rmtree(folder, ignore_errors=True)
+        house = RetractionHouse(task) if "retraction" in task.name else House(task)
+        found.append(TASKS[task.name](house))
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]))
+    main(sys.argv[1])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +15,12 @@ import pytest
 
 from dsa110_contimg.database import Job, data_registration, data_registry, get_session
 from dsa110_contimg.database.data_registration import (
+    MAX_ATTEMPTS,
     finalize_data,
     publish_blockers,
     publish_data_instance,
+    publish_ready,
+    reset_failed,
     retry_failed,
     set_photometry_status,
     update_qa_status,
@@ -26,9 +31,7 @@ from dsa110_contimg.database.data_registry import (
     link_data,
     list_data,
     list_links,
-    list_tags,
     register_data_instance,
-    tag_data,
 )
 from dsa110_contimg.errors import ConfigurationError, PublishError
 from dsa110_contimg.pipeline.streaming_mosaic import submit_photometry_job
@@ -36,6 +39,8 @@ from dsa110_contimg.pipeline.streaming_mosaic import submit_photometry_job
 if TYPE_CHECKING:
     from tests.database.conftest import Registry
 
+NEVER = 1e11
+"""Later than any time that a failure waits for."""
 READY = """
     SELECT data_id, stage_path FROM data_registry WHERE status='staging' AND auto_publish_enabled=1
     AND qa_status='passed' AND validation_status='validated' AND finalization_status='finalized'
@@ -185,31 +190,132 @@ def test_statuses_are_checked(registry: Registry) -> None:
         publish_data_instance(registry.conn, "m1", roots=registry.roots)
 
 
-def test_retries_stop_after_three(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
-    source = registry.add()
+def fail(registry: Registry, data_id: str = "m1") -> bytes:
+    """Let a product that passed everything fail once, for its file is gone; return what the file held."""
+    source = registry.add(data_id)
     content = source.read_bytes()
     source.unlink()
-    with caplog.at_level(logging.CRITICAL):
-        assert not finalize_data(registry.conn, "m1", "passed", "validated", roots=registry.roots)
-        assert retry_failed(registry.conn, roots=registry.roots) == {"m1": False}
-        assert retry_failed(registry.conn, roots=registry.roots) == {"m1": False}
-    assert get_data(registry.conn, "m1").publish_attempts == 3
+    assert not finalize_data(registry.conn, data_id, "passed", "validated", roots=registry.roots)
+    row = get_data(registry.conn, data_id)
+    assert (row.status, row.publish_attempts) == ("failed", 1)
+    assert "does not exist" in (row.publish_error or "")
+    return content
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Failures are wanted here."""
+    caplog.set_level(logging.CRITICAL)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_retries_stop_after_three(registry: Registry) -> None:
+    content = fail(registry)
+    source = Path(get_data(registry.conn, "m1").stage_path)
+    assert retry_failed(registry.conn, roots=registry.roots) == {"m1": False}
+    assert retry_failed(registry.conn, roots=registry.roots) == {"m1": False}
+    assert get_data(registry.conn, "m1").publish_attempts == MAX_ATTEMPTS == 3
     assert retry_failed(registry.conn, roots=registry.roots) == {}
+    assert publish_ready(registry.conn, now=NEVER, roots=registry.roots) == {}
+    with pytest.raises(PublishError, match="does not exist"):
+        publish_data_instance(registry.conn, "m1", roots=registry.roots)
+    assert get_data(registry.conn, "m1").publish_attempts == 4, "what a person tries counts too"
     source.write_bytes(content)
     assert publish_data_instance(registry.conn, "m1", roots=registry.roots), "a person may go on"
-    assert get_data(registry.conn, "m1").publish_error is None
+    row = get_data(registry.conn, "m1")
+    assert (row.publish_error, row.retry_at) == (None, None)
 
 
-def test_links_and_tags(registry: Registry) -> None:
-    for name in ("m1", "m2"):
+@pytest.mark.usefixtures("quiet")
+def test_a_failure_is_tried_again_when_its_time_has_come(registry: Registry) -> None:
+    start = time.time()
+    content = fail(registry)
+    waits = []
+    for attempts in (1, 2):
+        row = get_data(registry.conn, "m1")
+        assert row.publish_attempts == attempts
+        assert row.retry_at is not None
+        waits.append(row.retry_at - start)
+        assert publish_ready(registry.conn, now=row.retry_at - 0.001, roots=registry.roots) == {}, "not yet"
+        assert get_data(registry.conn, "m1") == row
+        if attempts == 1:
+            assert publish_ready(registry.conn, now=row.retry_at, roots=registry.roots) == {"m1": False}
+    assert waits[1] > waits[0] > 0.0, "each failure waits longer"
+    Path(row.stage_path).write_bytes(content)
+    assert publish_ready(registry.conn, now=row.retry_at, roots=registry.roots) == {"m1": True}
+    row = get_data(registry.conn, "m1")
+    assert (row.status, row.publish_error, row.retry_at) == ("published", None, None)
+    assert row.noted["automatic"] is True
+    assert publish_ready(registry.conn, now=NEVER, roots=registry.roots) == {}
+
+
+@pytest.mark.usefixtures("quiet")
+def test_all_that_is_ready_is_published_and_one_failure_stops_none(registry: Registry) -> None:
+    fail(registry, "broken")
+    for name in ("ready1", "ready2", "doubtful", "waiting"):
         registry.add(name)
-    for _ in range(2):
-        link_data(registry.conn, "m1", "m2", "supersedes")
-        tag_data(registry.conn, "m1", "demo")
-    assert list_links(registry.conn, "m2") == [("m1", "m2", "supersedes")]
-    assert list_tags(registry.conn, "m1") == ["demo"]
-    with pytest.raises(PublishError, match="no product"):
-        tag_data(registry.conn, "m9", "demo")
+        registry.sql(
+            "UPDATE data_registry SET qa_status = ?, validation_status = 'validated', finalization_status = ?"
+            " WHERE data_id = ?",
+            *("warning" if name == "doubtful" else "passed", "pending" if name == "waiting" else "finalized", name),
+        )
+    outcome = publish_ready(registry.conn, now=NEVER, roots=registry.roots)
+    assert outcome == {"broken": False, "ready1": True, "ready2": True}
+    assert {row.data_id for row in list_data(registry.conn, status="staging")} == {"doubtful", "waiting"}
+
+
+@pytest.mark.usefixtures("quiet")
+def test_what_was_judged_anew_is_not_tried_again(registry: Registry) -> None:
+    fail(registry)
+    update_qa_status(registry.conn, "m1", "warning")
+    before = get_data(registry.conn, "m1")
+    assert publish_ready(registry.conn, now=NEVER, roots=registry.roots) == {}
+    assert retry_failed(registry.conn, roots=registry.roots) == {}
+    assert get_data(registry.conn, "m1") == before
+
+
+@pytest.mark.usefixtures("quiet")
+def test_what_a_person_asked_for_is_tried_again_as_it_was_asked_for(registry: Registry) -> None:
+    source = registry.add()
+    content = source.read_bytes()
+    finalize_data(registry.conn, "m1", "warning", "validated", roots=registry.roots)
+    source.unlink()
+    folder = registry.roots.products / "mosaics" / "specials"
+    with pytest.raises(PublishError, match="does not exist"):
+        publish_data_instance(
+            registry.conn, "m1", folder, "copy", roots=registry.roots, by="ana", reason="calibrator field"
+        )
+    source.write_bytes(content)
+    assert publish_ready(registry.conn, now=NEVER, roots=registry.roots) == {"m1": True}
+    row = get_data(registry.conn, "m1")
+    assert (row.published_path, row.publish_mode) == (str(folder / "m1.fits"), "copy")
+    assert (row.noted["by"], row.noted["reason"], row.noted["automatic"]) == ("ana", "calibrator field", False)
+    assert source.read_bytes() == content
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_crashed_attempt_counts_when_it_is_taken_over(registry: Registry) -> None:
+    registry.add()
+    registry.sql("UPDATE data_registry SET status = 'publishing', attempt = 1, owner = 'elsewhere:1:1'")
+    assert publish_data_instance(registry.conn, "m1", roots=registry.roots)
+    row = get_data(registry.conn, "m1")
+    assert (row.status, row.publish_attempts, row.attempt) == ("published", 1, 2)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_reset_is_that_of_the_specification(registry: Registry) -> None:
+    content = fail(registry)
+    before = get_data(registry.conn, "m1")
+    reset_failed(registry.conn, "m1")
+    row = get_data(registry.conn, "m1")
+    forgotten = {"status": "staging", "publish_attempts": 0, "publish_error": None, "retry_at": None}
+    assert row == dataclasses.replace(before, **forgotten)  # type: ignore[arg-type]
+    for data_id, sentence in (("m1", "m1 is staging, not failed"), ("m9", "no product 'm9'")):
+        with pytest.raises(PublishError, match=sentence):
+            reset_failed(registry.conn, data_id)
+    assert get_data(registry.conn, "m1") == row
+    Path(row.stage_path).write_bytes(content)
+    assert publish_ready(registry.conn, roots=registry.roots) == {"m1": True}
 
 
 def test_both_modules_export_both_groups() -> None:

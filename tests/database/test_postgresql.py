@@ -234,6 +234,6 @@ def test_the_registry_command_reads_the_server(root: Path, capsys: pytest.Captur
     with open_registry() as conn:
         register_data_instance(conn, "mosaic", "m1", path)
     assert cli.main(["publish", "--data-id", "m1", "--json"]) == 0
-    (report,) = json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
     assert Path(report["published_path"]).read_bytes() == b"SIMPLE"
     assert not list(root.rglob("*.sqlite3"))

@@ -1,88 +1,87 @@
+"""A publication, recovery or retraction that is killed at any system call loses, doubles and half-shows nothing.
+
+Killed at each call: the product is whole somewhere, and nothing with a final name is not. After recovery: nothing
+is left in scratch, every name, mode and byte is as if nothing had happened.
+"""
+
 import itertools
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
+from tests.database.crash_runs import KINDS, MODES, needs_tracing, run_tasks
 
-from dsa110_contimg.database.recovery import PathState, RecoveryAction, recovery_action
-from dsa110_contimg.database.registry_rows import ProductRow
-
-HARNESS = Path(__file__).with_name("crash_harness.py")
-MEMORY = Path("/dev/shm")
-
-
-def kill_everywhere(tmp_path: Path, second: bool, mode: str, kind: str, stride: int) -> int:
-    if second and (not MEMORY.is_dir() or MEMORY.stat().st_dev == tmp_path.stat().st_dev):
-        pytest.skip("there is no second file system here")
-    with tempfile.TemporaryDirectory(dir=MEMORY if second else tmp_path) as area:
-        command = [sys.executable, str(HARNESS), str(tmp_path / "root"), f"{area}/products", mode, kind, str(stride)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    trials, _already_there = done.stdout.split()
-    return int(trials)
+pytestmark = needs_tracing()
+EVERYWHERE = list(itertools.product((False, True), MODES, KINDS))
+SOME = [EVERYWHERE[number] for number in (0, 3, 5, 6)]
+"""Each mode, each kind, each file system."""
 
 
-@pytest.mark.parametrize(("second", "mode", "kind"), [(True, "move", "folder"), (False, "move", "file")])
-def test_killed_at_some_points(tmp_path: Path, second: bool, mode: str, kind: str) -> None:
-    assert kill_everywhere(tmp_path, second, mode, kind, 7) >= 5
+def test_killed_at_some_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [
+        {"name": "kill publication", "second": second, "mode": mode, "kind": kind, "stride": 83, "offset": 11 * number}
+        | {"companion": number % 2 == 0, "chunks": 1 + number % 3}
+        for number, (second, mode, kind) in enumerate(SOME)
+    ]
+    report(capsys, "a sample", run_tasks(tmp_path, *cases), at_least=3)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("second", "mode", "kind"), EVERYWHERE)
+def test_killed_at_every_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], second: bool, mode: str, kind: str
+) -> None:
+    case = {"name": "kill publication", "second": second, "mode": mode, "kind": kind}
+    (found,) = run_tasks(tmp_path, case)
+    report(capsys, f"{mode} {kind}{' to memory' if second else ''}: every point tried", [found], at_least=150)
+    died, whole = found["died_at"], found["whole"]
+    # Memory that is asked for at one trial and not at another moves the count by one.
+    missed = {name: (died.get(name, 0), count) for name, count in whole.items() if died.get(name, 0) < count - 2}
+    assert missed == {}, "calls at which it was not killed"
+    assert found["points"] >= sum(whole.values()) - 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("second", "mode", "kind"), EVERYWHERE)
+def test_killed_with_a_companion_and_many_chunks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], second: bool, mode: str, kind: str
+) -> None:
+    case = {"name": "kill publication", "second": second, "mode": mode, "kind": kind}
+    found = run_tasks(tmp_path, case | {"companion": True, "chunks": 5, "stride": 3})
+    report(capsys, f"{mode} {kind}, companion, 5 chunks", found, at_least=50)
+
+
+def test_the_recovery_is_killed_too_at_some_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = {"name": "kill recovery", "second": True, "companion": True, "stride": 601}
+    report(capsys, "recovery, a sample", run_tasks(tmp_path, case), at_least=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("second", "mode", "kind"), EVERYWHERE)
+def test_the_recovery_is_killed_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], second: bool, mode: str, kind: str
+) -> None:
+    case = {"name": "kill recovery", "second": second, "mode": mode, "kind": kind, "companion": True, "stride": 5}
+    report(capsys, f"recovery of {mode} {kind}", run_tasks(tmp_path, case), at_least=100)
+
+
+def test_a_retraction_is_killed_at_some_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [{"name": "kill retraction", "kind": kind, "companion": True, "stride": 71} for kind in KINDS]
+    report(capsys, "retraction, a sample", run_tasks(tmp_path, *cases), at_least=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("second", [False, True])
-@pytest.mark.parametrize("mode", ["move", "copy"])
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_killed_at_every_point(tmp_path: Path, second: bool, mode: str, kind: str) -> None:
-    assert kill_everywhere(tmp_path, second, mode, kind, 1) >= 30
+def test_a_retraction_is_killed_at_every_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], second: bool, kind: str
+) -> None:
+    case = {"name": "kill retraction", "second": second, "kind": kind, "companion": True}
+    report(capsys, f"retraction of {kind}: every point tried", run_tasks(tmp_path, case), at_least=100)
 
 
-def row(status: str, owner: str | None) -> ProductRow:
-    return ProductRow(
-        data_type="mosaic",
-        data_id="m1",
-        status=status,
-        stage_path="/stage/mosaics/m1.fits",
-        published_path=None,
-        staged_at=1.0,
-        published_at=None,
-        publish_mode="move",
-        metadata_json=None,
-        qa_status=None,
-        validation_status=None,
-        finalization_status=None,
-        auto_publish_enabled=1,
-        publish_attempts=0,
-        publish_error=None,
-        photometry_status=None,
-        photometry_job_id=None,
-        owner=owner,
-        attempt=1,
-        lease_expires_at=None,
-        sha256=None,
-        size_bytes=None,
-    )
-
-
-STATES = list(itertools.product(PathState, repeat=3))
-
-
-@pytest.mark.parametrize("status", ["staging", "validated", "failed", "retracted", "published"])
-def test_a_row_at_rest_needs_nothing(status: str) -> None:
-    assert {recovery_action(row(status, None), *states) for states in STATES} == {RecoveryAction.NOTHING}
-
-
-@pytest.mark.parametrize(("source", "scratch", "target"), STATES)
-def test_every_combination(source: PathState, scratch: PathState, target: PathState) -> None:
-    action = recovery_action(row("publishing", "gone"), source, scratch, target)
-    if action is RecoveryAction.FINISH:
-        assert target is PathState.INTACT, "only the noted content may be called published"
-        assert source is not PathState.OTHER, "a newer staged content is never given up for an older one"
-    elif action is RecoveryAction.REDO:
-        assert source is not PathState.ABSENT
-        assert target in {PathState.ABSENT, PathState.UNKNOWN}
-    else:
-        assert action is RecoveryAction.GIVE_UP
-        assert source is PathState.ABSENT or target in {PathState.OTHER, PathState.INTACT}
-    after_commit = recovery_action(row("published", "gone"), source, scratch, target)
-    assert (after_commit is RecoveryAction.CLEAN) == (target is PathState.INTACT), "never remove the last copy"
+def report(capsys: pytest.CaptureFixture[str], what: str, found: list[dict[str, int]], *, at_least: int) -> None:
+    """Print the figure: the harness ends at the first product that is lost, doubled or half-visible."""
+    points = [one["points"] for one in found]
+    assert min(points) >= at_least, points
+    with capsys.disabled():
+        print(f"\n{what}; 0 lost, 0 doubled, 0 half-visible; {sum(points)} points")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,11 +134,11 @@ def test_links_and_dots_lead_nowhere(registry_file: Registry, tmp_path_factory: 
     swapped.symlink_to(outside)
     refused(registry_file, "swapped.fits is a symbolic link", "swapped")
     register_data_instance(
-        registry_file.conn, "mosaic", "dots", registry_file.roots.stage / "mosaics" / ".." / ".." / "x.fits"
+        registry_file.conn, "mosaic", "dots", registry_file.roots.stage / "mosaics" / ".." / ".." / "dots.fits"
     )
     refused(registry_file, "is not inside", "dots")
-    register_data_instance(registry_file.conn, "mosaic", "other", outside)
-    refused(registry_file, "is not inside", "other")
+    register_data_instance(registry_file.conn, "mosaic", "secret", outside)
+    refused(registry_file, "is not inside", "secret")
     registry_file.add("target")
     refused(registry_file, "is not inside the products area", "target", published_dir=registry_file.root / "elsewhere")
     assert outside.read_bytes() == b"secret"
@@ -349,20 +350,27 @@ def test_recovery_never_removes_the_last_copy(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = registry.add()
+    before = source.read_bytes()
+    target = registry.roots.products / "mosaics" / source.name
     interrupted(registry, lambda: None, monkeypatch, "remove_sources")
-    (registry.roots.products / "mosaics" / source.name).unlink()
+    target.unlink()
+    target.write_bytes(b"somebody else's")
     with caplog.at_level(logging.ERROR):
         recover_publishing(registry.conn, roots=registry.roots)
-    assert source.exists()
+    assert source.read_bytes() == before
     assert "staged copy is kept" in caplog.text
+    target.unlink()
+    recover_publishing(registry.conn, roots=registry.roots)
+    left = [path.read_bytes() for path in (source, target) if path.exists()]
+    assert before in left
 
 
 def test_a_staged_file_that_was_remade_is_not_deleted(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     source = registry.add()
     original = publications._commit
 
-    def remake(claimed: publications.Claim, product: publishing.Prepared) -> None:
-        original(claimed, product)
+    def remake(held: publications.Held, product: publishing.Prepared, *, released: bool) -> None:
+        original(held, product, released=released)
         source.unlink()
         source.write_bytes(b"a newer content under the same name")
 
@@ -381,26 +389,28 @@ def test_order_of_what_becomes_durable(
     target = registry_file.roots.products / "mosaics" / source.name
     events: list[str] = []
 
-    def spy(name: str, label: Callable[..., str]) -> None:
-        original = getattr(os, name)
+    def spy(module: ModuleType, name: str, label: Callable[..., str]) -> None:
+        original = getattr(module, name)
 
         def call(*args: object, **kwargs: object) -> object:
             events.append(label(*args))
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(os, name, call)
+        monkeypatch.setattr(module, name, call)
 
-    spy("fsync", lambda handle: f"fsync {Path(f'/proc/self/fd/{handle}').readlink()}")
-    spy("link", lambda _old, new, *_: f"name {new}")
-    spy("rename", lambda old, new, *_: f"name {new}" if Path(new) == target else f"remove {old}")
-    spy("unlink", lambda path, *_: f"remove {path}")
-    registry_file.file.set_trace_callback(lambda sql: events.append("commit") if "published_path=" in sql else None)
+    def tell(sql: str) -> None:
+        events.append("published" if "published_path=" in sql else sql)
+
+    spy(os, "fsync", lambda handle: f"fsync {Path(f'/proc/self/fd/{handle}').readlink()}")
+    spy(publishing, "rename_new", lambda old, new: f"name {new}" if new == target else f"remove {old}")
+    spy(os, "unlink", lambda path, *_: f"remove {path}")
+    registry_file.file.set_trace_callback(tell)
     publish_data_instance(registry_file.conn, "m1", mode=mode, roots=registry_file.roots)
-    named, committed = events.index(f"name {target}"), events.index("commit")
-    content = source if mode == "move" else publishing.scratch_path(target, 1)
+    named, committed = events.index(f"name {target}"), events.index("COMMIT", events.index("published"))
+    content = publishing.scratch_path(target, 1) if mode == "copy" else source
     flushed = [content, content / "table", content / "table" / "data.f0", content / "empty"] if folder else [content]
     assert {f"fsync {path}" for path in flushed} <= set(events[:named])
-    assert f"fsync {target.parent}" in events[named:committed]
+    assert f"fsync {target.parent}" in events[named : events.index("published")]
     removals = [i for i, event in enumerate(events) if event == f"remove {source}"]
     assert all(i > committed for i in removals)
     assert bool(removals) == (mode == "move" and not folder)
@@ -408,18 +418,20 @@ def test_order_of_what_becomes_durable(
 
 def test_plans() -> None:
     roots = Roots(Path("/s"), Path("/p"))
-    assert plan_transfers("ms", "/s/ms/science/2025-01-15/g.ms", [], None, roots) == [
+    assert plan_transfers("ms", "g", "/s/ms/science/2025-01-15/g.ms", [], None, roots) == [
         Transfer(Path("/s/ms/science/2025-01-15/g.ms"), Path("/p/ms/science/2025-01-15/g.ms"))
     ]
-    assert plan_transfers("mosaic", "/s/odd/m.fits", [], "/p/mosaics", roots)[0].target == Path("/p/mosaics/m.fits")
+    assert plan_transfers("mosaic", "m", "/s/odd/m.fits", [], "/p/mosaics", roots)[0].target == Path(
+        "/p/mosaics/m.fits"
+    )
     with pytest.raises(PublishError, match="'movie' is no data type"):
-        plan_transfers("movie", "/s/m", [], None, roots)
+        plan_transfers("movie", "m", "/s/m", [], None, roots)
 
 
 def test_who_published_and_why_is_kept(registry: Registry) -> None:
     registry.add()
     registry.sql("UPDATE data_registry SET qa_status = 'failed'")
-    with pytest.raises(PublishError, match="its QA failed: give a reason"):
+    with pytest.raises(PublishError, match="its QA is 'failed': say who wants it and why"):
         publish_data_instance(registry.conn, "m1", roots=registry.roots)
     assert publish_data_instance(registry.conn, "m1", roots=registry.roots, by="ana", reason="calibrator field")
     text = registry.sql("SELECT metadata_json FROM data_registry")[0][0]

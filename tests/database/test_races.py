@@ -1,12 +1,14 @@
-"""Two processes do the same things at the same time; every row has one winner and nothing is lost.
+"""Processes do the same things at the same time; every row has one winner and nothing is lost.
 
-One pair of processes runs all races, one after the other, on files and on a PostgreSQL server.
+One pair of processes runs the races of rows, one after the other, on files and on a PostgreSQL server; many publish
+the same products.
 """
 
+import logging
 import multiprocessing
 import multiprocessing.queues
-import multiprocessing.synchronize
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -28,11 +30,87 @@ from dsa110_contimg.database.registry_rows import open_registry
 
 COUNT, RACERS = 10, 2
 Won = list[tuple[str, int, int]]
+Outcome = tuple[list[str], int, list[str]]
+"""What one process published, how often it was told 'already claimed', and its errors."""
 
 
-def _race(
-    root: Path, racer: int, barrier: multiprocessing.synchronize.Barrier, results: "multiprocessing.Queue[Won]"
+class Published(logging.Handler):
+    """Counts the publications that this process carried out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == "published %s as %s":
+            self.products.append(str((record.args or [""])[0]))  # type: ignore[index]
+
+
+def _publish_all(root: Path, products: int, together: Barrier, results: "multiprocessing.Queue[Outcome]") -> None:
+    published, refused, errors = Published(), 0, list[str]()
+    logger = logging.getLogger("dsa110_contimg.database.publications")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(published)
+    roots = Roots(root / "stage", root / "products")
+    with open_registry() as registry:
+        together.wait(60)
+        for number in range(products):
+            try:
+                refused += not publish_data_instance(registry, f"m{number}", roots=roots)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the test tells it
+                errors.append(repr(error))
+    results.put((published.products, refused, errors))
+
+
+def _lead(root: Path, processes: int, products: int, results: "multiprocessing.Queue[Outcome]") -> None:
+    """Fork the racers from a process that has no threads and all imports."""
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(processes)
+    arguments = (root, products, together, results)
+    racers = [context.Process(target=_publish_all, args=arguments) for _ in range(processes)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+
+
+@pytest.mark.parametrize(
+    ("processes", "products"), [(4, 25), pytest.param(16, 200, marks=pytest.mark.slow)], ids=["some", "many"]
+)
+def test_many_processes_publish_the_same_products(
+    backend: str, root: Path, capsys: pytest.CaptureFixture[str], processes: int, products: int
 ) -> None:
+    contents = {f"m{number}.fits": bytes([number]) * (3000 + number) for number in range(products)}
+    (root / "stage" / "mosaics").mkdir(parents=True)
+    with open_registry() as conn:
+        for name, data in contents.items():
+            path = root / "stage" / "mosaics" / name
+            path.write_bytes(data)
+            register_data_instance(conn, "mosaic", path.stem, path)
+    context = multiprocessing.get_context("spawn")
+    results: multiprocessing.Queue[Outcome] = context.Queue()
+    leader = context.Process(target=_lead, args=(root, processes, products, results))
+    leader.start()
+    outcomes = [results.get(timeout=300) for _ in range(processes)]
+    leader.join(60)
+    assert [error for _, _, errors in outcomes for error in errors] == [], "no error but 'already claimed'"
+    published = sorted(name for names, _, _ in outcomes for name in names)
+    assert published == sorted(Path(name).stem for name in contents), "each is published once"
+    with open_registry() as conn:
+        rows = [get_data(conn, f"m{number}") for number in range(products)]
+    assert {(row.status, row.attempt, row.publish_attempts, row.owner) for row in rows} == {("published", 1, 0, None)}
+    found = {path.name: path.read_bytes() for path in (root / "products").rglob("*") if path.is_file()}
+    assert found == contents
+    assert not any(path.is_file() for path in (root / "stage").rglob("*"))
+    claimed = sum(refused for _, refused, _ in outcomes)
+    with capsys.disabled():
+        print(
+            f"\n{backend}: {processes} processes, {len(published)} of {products} published once;"
+            f" 0 errors, {claimed} times 'already claimed'"
+        )
+
+
+def _race(root: Path, racer: int, barrier: Barrier, results: "multiprocessing.Queue[Won]") -> None:
     won: Won = []
     barrier.wait(60)
     for number in range(COUNT):

@@ -41,6 +41,8 @@ LENIENT = QAOptions(
     noise_map_warning=0.4,
     noise_map_failure=0.5,
     max_negative_fraction=0.05,
+    flux_agreement_warning=0.4,
+    flux_agreement_failure=0.5,
 )
 
 

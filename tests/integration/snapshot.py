@@ -7,6 +7,7 @@ is written as <root>.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from dsa110_contimg.database.session import connect
 TIMES = {
     *("created_at", "updated_at", "stage_updated_at", "processed_at", "measured_at", "last_measured_at"),
     *("received_at", "last_update", "discovered_at", "indexed_at", "registered_at", "staged_at", "published_at"),
-    *("mosaicked_at", "flagged_at", "heartbeat_at", "lease_expires_at"),
+    *("mosaicked_at", "flagged_at", "heartbeat_at", "lease_expires_at", "asked_at"),
 }
 ATTEMPTS = {"attempt", "publish_attempts"}
 OWNERS = {"owner"}
@@ -65,10 +66,20 @@ def _rows(path: Path, root: Path) -> dict[str, list[str]]:
         assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok", path
         for name in names:
             rows = connection.execute(text(f'SELECT * FROM "{name}"')).mappings()
-            kept = [{column: value for column, value in row.items() if column not in VOLATILE} for row in rows]
+            kept = [_without_times(dict(row)) for row in rows]
             found[name] = sorted(json.dumps(row, sort_keys=True).replace(str(root), "<root>") for row in kept)
     engine.dispose()
     return found
+
+
+def _without_times(row: Mapping[str, object]) -> dict[str, object]:
+    """Return the columns of a row that are compared, and of its metadata_json those keys of `publish`."""
+    kept = {column: value for column, value in row.items() if column not in VOLATILE}
+    details = json.loads(str(kept.get("metadata_json") or "{}"))
+    if "publish" in details:
+        details["publish"] = {key: value for key, value in details["publish"].items() if key not in VOLATILE}
+        kept["metadata_json"] = json.dumps(details)
+    return kept
 
 
 def _files(area: Path) -> list[tuple[Path, object]]:

@@ -139,3 +139,26 @@ def test_every_tile_is_new_in_at_most_one_group(numbers: set[int], size: int, ov
         for member in fresh:
             grouped[member.path] = plan[0].group_id
     assert plan_mosaic_groups(tiles, grouped, options, end_of_data=True) == [], "planning again finds nothing new"
+
+
+def test_a_mosaic_is_checked_when_its_tiles_are_measured() -> None:
+    """The check compares the tiles' fluxes: it must not depend on which of them a worker has come to."""
+    group = MosaicGroupState("mg", "completed", (tile(0).path, tile(1).path))
+    finished = {"register:m": "completed", "measure:g001": "failed"}
+    tiles = [tile(0, "imaged"), tile(1, "imaged")]
+    waiting = State(tiles=tiles, mosaic_groups=[group], mosaics=[MosaicState("m", "staging", "mg")], finished=finished)
+    assert Job(Stage.CHECK, "m") not in due(waiting)
+    measured = replace(waiting, tiles=[tile(0, "photometry_complete"), tile(1, "imaged")])
+    assert Job(Stage.CHECK, "m") in due(measured), "a tile that cannot be measured is not waited for"
+
+
+def test_a_group_that_waits_again_is_coadded_again() -> None:
+    group = MosaicGroupState("mg", "pending", (tile(0).path, tile(1).path))
+    tiles = [tile(0, "photometry_complete"), tile(1, "photometry_complete")]
+    remade = State(tiles=tiles, mosaic_groups=[group], mosaics=[MosaicState("m", "published", "mg")])
+    assert Job(Stage.MOSAIC, "mg") in due(remade)
+    assert Job(Stage.MOSAIC, "mg") not in due(replace(remade, mosaic_groups=[replace(group, status="completed")]))
+
+
+def test_nothing_is_done_to_a_retracted_mosaic() -> None:
+    assert due(State(mosaics=[MosaicState("m", "retracted")])) == []

@@ -25,7 +25,7 @@ from dsa110_contimg.database.registry_rows import get_data
 from dsa110_contimg.database.repositories import PhotometryRepository, ms_index_upsert
 from dsa110_contimg.errors import CalibrationError, ConfigurationError
 from dsa110_contimg.formats.scratch import scratch_path
-from dsa110_contimg.options import PipelineOptions
+from dsa110_contimg.options import PhotometryOptions, PipelineOptions
 from dsa110_contimg.pipeline import runner
 from dsa110_contimg.pipeline.context import Context
 from dsa110_contimg.pipeline.executors import Crew
@@ -181,7 +181,7 @@ def test_the_ingest_queue_follows_tiles_and_failures() -> None:
     end_job(Job(Stage.CONVERT, "done"))
     end_job(Job(Stage.CONVERT, "broken"), error="it lacks subbands")
     for _ in range(2):
-        reconcile(Settings())
+        reconcile(PhotometryOptions())
         row = group_row("done")
         assert (row.state, row.has_calibrator, row.calibrators) == ("completed", 1, '["3C48"]')
         row = group_row("broken")
@@ -202,10 +202,10 @@ def register(root: Path, name: str, photometry: str) -> sqlite3.Connection:
 @pytest.mark.parametrize(("error", "status"), [(None, "completed"), ("no pixels", "failed")])
 def test_the_photometry_gate_follows_its_job(root: Path, error: str | None, status: str) -> None:
     with closing(register(root, "m1", "running")) as connection:
-        reconcile(Settings())
+        reconcile(PhotometryOptions())
         assert get_data(connection, "m1").photometry_status == "running"
         end_job(Job(Stage.PHOTOMETRY, "m1"), error=error)
-        reconcile(Settings())
+        reconcile(PhotometryOptions())
         assert get_data(connection, "m1").photometry_status == status
 
 
@@ -231,7 +231,7 @@ def test_rows_follow_a_mosaic_whoever_published_it(root: Path) -> None:
             "UPDATE data_registry SET status = 'published', published_path = ?", (str(published / "m1.fits"),)
         )
     for _ in range(2):
-        reconcile(Settings())
+        reconcile(PhotometryOptions())
         with get_session("products", read_only=True) as session:
             mosaic = MosaicRepository.get_by_name(session, "m1")
             assert mosaic is not None

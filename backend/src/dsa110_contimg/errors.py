@@ -11,6 +11,9 @@
     ├── ImagingError                the visibilities cannot make an image
     ├── MosaicError                 the tiles cannot make a mosaic
     ├── PublishError                a product cannot be published
+    │   ├── UnknownProductError     the registry has no product of that id
+    │   ├── SourceError             what is to be published is missing, empty, a link or still being written
+    │   └── TargetError             its published name belongs to another content
     └── FencedError                 a newer attempt owns this row: stop and change nothing
 
 Each message is one sentence that names the file or row and the way out.
@@ -72,6 +75,22 @@ class MosaicError(PipelineError):
 
 class PublishError(PipelineError):
     """A product cannot be published."""
+
+
+class UnknownProductError(PublishError):
+    """The registry has no product of that id."""
+
+    def __init__(self, data_id: str) -> None:
+        super().__init__(f"there is no product {data_id!r} in the registry: see `contimg registry list`")
+        self.data_id = data_id
+
+
+class SourceError(PublishError):
+    """What is to be published is missing, empty, a link or still being written."""
+
+
+class TargetError(PublishError):
+    """The published name of a product belongs to another content."""
 
 
 class FencedError(PipelineError):

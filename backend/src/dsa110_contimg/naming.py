@@ -30,6 +30,11 @@ IMAGE_SUFFIXES = {
     "dirty": "-dirty.fits",
 }
 CALTABLE_SUFFIXES = {"K": "_kcal", "BP": "_bpcal", "G": "_gcal", "GP": "_gpcal", "2G": "_2gcal"}
+_TILE_FILE = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)"
+    rf"(\.ms|\.img({'|'.join(map(re.escape, IMAGE_SUFFIXES.values()))})"
+    rf"|({'|'.join(CALTABLE_SUFFIXES.values())})(\.\d+)?)"
+)
 ORDER_INDEX = {"K": 0, "BP": 1, "BA": 1, "G": 2, "GA": 2, "GP": 2, "2G": 3, "FLUX": 4}
 
 
@@ -93,6 +98,12 @@ def caltable_path(stage: Path, ms: Path, kind: str, attempt: int = 1) -> Path:
 def caltable_set_name(kind: str, source: str, mid_mjd: float) -> str:
     """Return a registry set name such as bp_3c286_60238."""
     return f"{kind.lower()}_{source.lower().replace(' ', '_')}_{int(mid_mjd)}"
+
+
+def group_id_of_file(name: str) -> str | None:
+    """Return the group id of a tile's Measurement Set, image or caltable by its file name, or None."""
+    match = _TILE_FILE.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def mosaic_group_id(first_group_id: str) -> str:

@@ -113,6 +113,8 @@ class QAOptions:
     min_peak_snr: float = option(5.0, "Peak over the noise around it below which an image fails.")
     min_finite_fraction: float = option(0.5, "Fraction of pixels with a value below which an image fails.")
     max_negative_fraction: float = option(0.01, "Fraction of pixels below -3 sigma above which QA warns.")
+    flux_agreement_warning: float = option(0.04, "Flux ratio of two tiles farther than this from one is a warning.")
+    flux_agreement_failure: float = option(0.20, "Flux ratio of two tiles farther than this from one is a failure.")
     noise_map_warning: float = option(0.15, "Scatter over the noise map farther than this from one is a warning.")
     noise_map_failure: float = option(0.40, "Scatter over the noise map farther than this from one is a failure.")
 

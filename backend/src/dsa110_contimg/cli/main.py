@@ -21,6 +21,8 @@ COMMANDS = {
     "status": "process:status",
     "image": "image:image",
     "catalog": "catalog:app",
+    "registry": "registry:app",
+    "serve": "serve:serve",
 }
 """Module and function of each command, or the application of several."""
 

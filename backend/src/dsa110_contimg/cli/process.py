@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import init_databases
 from dsa110_contimg.database.calibrators import register_standard_calibrators
+from dsa110_contimg.database.product_paths import Roots, check_areas
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.options import PipelineOptions
 from dsa110_contimg.pipeline.jobs import Job
@@ -38,10 +39,12 @@ def initialize(settings: Settings) -> list[str]:
     Raises
     ------
     ConfigurationError
-        If a folder cannot be written, or a database cannot be brought to this version.
+        If staging and products areas are not apart, a folder cannot be written, or a database cannot be brought to
+        this version.
     """
     if settings.incoming_dir is not None and not settings.incoming.is_dir():
         raise ConfigurationError(f"incoming folder {settings.incoming} does not exist: check PIPELINE_INCOMING_DIR")
+    check_areas(Roots(settings.stage.resolve(), settings.products.resolve()))
     folders = [settings.incoming, settings.stage, settings.products, settings.state]
     for folder in folders:
         try:
@@ -54,10 +57,6 @@ def initialize(settings: Settings) -> list[str]:
             raise ConfigurationError(
                 f"folder {folder} cannot be written ({error.strerror}): choose another with PIPELINE_ROOT"
             ) from error
-    if settings.products.resolve().is_relative_to(settings.stage.resolve()):
-        raise ConfigurationError(
-            f"products folder {settings.products} lies inside the stage folder {settings.stage}: keep them apart"
-        )
     databases = init_databases(lambda sentence: typer.echo(sentence, err=True))
     register_standard_calibrators()
     return [*map(str, folders), *databases]

@@ -1,18 +1,35 @@
-"""A product's transitions: QA, finalization, publication. Rows are in `registry_rows`, files in `publishing`.
+"""A product's transitions: QA, finalization, publication, retry, reset.
 
+When they are allowed is in `criteria`, how products enter in `product_entries`, how files move in `publications`.
 The specification's two modules of the registry, this one and `data_registry`, offer the same names.
-
-A product is published by itself when all of S0's six criteria hold; `publish_blockers` names those that do not.
-A person may publish without them, but gives a reason when QA or validation failed.
 """
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sqlalchemy import and_, case, func, or_, update
+from sqlalchemy import and_, case, or_, update
 
-from dsa110_contimg.database.models import DataProduct, FinalizationStatus, QAStatus, ValidationStatus
+from dsa110_contimg.database.criteria import (
+    AUTO_CRITERIA,
+    MAX_ATTEMPTS,
+    MAY_FAIL_AGAIN,
+    due,
+    may_be_retried,
+    objection,
+    publish_blockers,
+    publish_criteria,
+)
+from dsa110_contimg.database.models import DataProduct, QAStatus, ValidationStatus
+from dsa110_contimg.database.product_entries import (
+    link_data,
+    list_links,
+    list_tags,
+    register_data_instance,
+    tag_data,
+    untag_data,
+)
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.publications import PublishRequest, publish
 from dsa110_contimg.database.recovery import recover_publishing
@@ -22,19 +39,13 @@ from dsa110_contimg.database.registry_rows import (
     ensure_data_registry_db,
     find_rows,
     get_data,
-    link_data,
     list_data,
-    list_links,
-    list_tags,
-    register_data_instance,
-    tag_data,
     transaction,
 )
-from dsa110_contimg.errors import PublishError
+from dsa110_contimg.errors import FencedError, PublishError
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 3
 MOSAIC_METADATA = (
     "group_id",
     "n_images",
@@ -64,31 +75,6 @@ _VERDICT = case(
     ),
     else_="pending",
 )
-
-
-def publish_blockers(row: ProductRow) -> list[str]:
-    """Return why a product may not be published by itself yet: one sentence per criterion that does not hold."""
-    wanted = (
-        ("status", row.status, "staging"),
-        ("QA", row.qa_status or "pending", "passed"),
-        ("validation", row.validation_status or "pending", "validated"),
-        ("finalization", row.finalization_status or "pending", "finalized"),
-    )
-    blockers = [f"{what} is {found!r}, not {needed!r}" for what, found, needed in wanted if found != needed]
-    if not row.auto_publish_enabled:
-        blockers.append("auto-publish is off")
-    if row.photometry_status not in {None, "completed"}:
-        blockers.append(f"photometry is {row.photometry_status!r}, not 'completed'")
-    return blockers
-
-
-def manual_refusal(row: ProductRow) -> str | None:
-    """Return why not even a person may publish a product without giving a reason, or None."""
-    if row.qa_status == QAStatus.FAILED:
-        return "its QA failed"
-    if row.validation_status == ValidationStatus.INVALID:
-        return "its validation failed"
-    return "it was rejected" if row.finalization_status == FinalizationStatus.REJECTED else None
 
 
 def _check_statuses(qa_status: str | None, validation_status: str | None) -> None:
@@ -202,7 +188,8 @@ def publish_data_instance(
     mode
         'move' or 'copy'.
     by, reason
-        Who asks and why; a reason is needed when QA or validation failed.
+        Who asks and why; both are needed where QA or validation speaks against it. What failed after it was signed
+        for needs no other signature, unless it was judged anew.
 
     Returns
     -------
@@ -212,37 +199,80 @@ def publish_data_instance(
     Raises
     ------
     PublishError
-        If it cannot be published; the row then says why.
+        If it cannot be published; once it was claimed the row says why.
     """
     row = get_data(conn, data_id)
-    refusal = manual_refusal(row)
-    if refusal is not None and not reason and row.status != "published":
-        raise PublishError(
-            f"product {data_id} is not published because {refusal}: give a reason to publish it all the same"
-        )
-    request = PublishRequest(mode=mode, published_dir=published_dir, roots=roots, by=by, reason=reason)
+    despite = objection(row)
+    if despite is not None and row.status in {"staging", "validated", "failed"}:
+        if not (by or reason) and row.noted.get("despite") == despite:
+            by, reason = str(row.noted.get("by") or ""), str(row.noted.get("reason") or "")
+        if not (by or "").strip() or not (reason or "").strip():
+            raise PublishError(
+                f"product {data_id} is not published because {despite}: say who wants it and why (by and reason)"
+            )
+    request = PublishRequest(mode=mode, published_dir=published_dir, roots=roots, by=by, reason=reason, despite=despite)
     return publish(conn, data_id, request)
 
 
+def publish_ready(conn: RegistryConnection, *, now: float | None = None, roots: Roots | None = None) -> dict[str, bool]:
+    """Publish all that meets the six criteria, and try again what failed and whose time has come.
+
+    Returns
+    -------
+    dict of str to bool
+        Whether each product that was tried is published now; the row of one that is not says why.
+    """
+    moment = time.time() if now is None else now
+    return _try_all(conn, find_rows(conn, or_(AUTO_CRITERIA, due(moment))), roots)
+
+
 def retry_failed(conn: RegistryConnection, *, roots: Roots | None = None) -> dict[str, bool]:
-    """Publish again what failed fewer than three times and still passes its gates: data_id → published."""
+    """Try at once all that failed fewer than three times and may be tried: data_id → published."""
+    return _try_all(conn, find_rows(conn, MAY_FAIL_AGAIN), roots)
+
+
+def _try_all(conn: RegistryConnection, rows: Iterable[ProductRow], roots: Roots | None) -> dict[str, bool]:
     outcome = {}
-    retried = (
-        DataProduct.status == "failed",
-        func.coalesce(DataProduct.publish_attempts, 0) < MAX_ATTEMPTS,
-        DataProduct.finalization_status == "finalized",
-        DataProduct.qa_status == "passed",
-        DataProduct.auto_publish_enabled == 1,
-    )
-    for row in find_rows(conn, *retried):
+    for row in rows:
         try:
-            outcome[row.data_id] = publish_data_instance(
-                conn, row.data_id, mode=row.publish_mode or "move", roots=roots
-            )
-        except PublishError as error:
-            logger.warning("product %s failed again: %s", row.data_id, error)
+            if row.status == "staging" or may_be_retried(row):
+                outcome[row.data_id] = publish(conn, row.data_id, _same_request(row, roots))
+        except (PublishError, FencedError) as error:
+            logger.warning("product %s is not published: %s", row.data_id, error)
             outcome[row.data_id] = False
     return outcome
+
+
+def _same_request(row: ProductRow, roots: Roots | None) -> PublishRequest:
+    """Return what the last attempt was asked for; where there was none, what nobody asks for."""
+    noted = row.noted if row.status == "failed" else {}
+    words = {name: None if noted.get(name) is None else str(noted[name]) for name in ("by", "reason", "despite")}
+    folder = noted.get("published_dir")
+    return PublishRequest(
+        mode=row.publish_mode or "move",
+        published_dir=None if folder is None else str(folder),
+        roots=roots,
+        automatic=bool(noted.get("automatic", True)),
+        **words,
+    )
+
+
+def reset_failed(conn: RegistryConnection, data_id: str) -> None:
+    """Send a failed product back to staging and forget its failures.
+
+    Raises
+    ------
+    PublishError
+        If it has not failed.
+    """
+    forgotten = {"status": "staging", "publish_attempts": 0, "publish_error": None, "retry_at": None}
+    with transaction(conn) as run:
+        product = update(DataProduct).where(DataProduct.data_id == data_id, DataProduct.status == "failed")
+        changed = run(product.values(forgotten).returning(DataProduct.id))
+    if not changed:
+        raise PublishError(
+            f"product {data_id} is {get_data(conn, data_id).status}, not failed: there is nothing to reset"
+        )
 
 
 def register_mosaic_in_data_registry(
@@ -252,20 +282,29 @@ def register_mosaic_in_data_registry(
     metadata: Mapping[str, object],
     *,
     auto_publish: bool = True,
+    supersedes: str | None = None,
+    derived_from: Iterable[str] = (),
 ) -> str:
     """Register a mosaic; its metadata must say what it was made of (MOSAIC_METADATA).
 
     Raises
     ------
     PublishError
-        If the metadata lack something, or the file's name does not begin with the mosaic's id.
+        If the metadata lack something, or `register_data_instance` refuses it.
     """
     missing = [key for key in MOSAIC_METADATA if key not in metadata]
     if missing:
         raise PublishError(f"the metadata of mosaic {mosaic_id} lack {', '.join(missing)}")
-    if not Path(mosaic_path).name.startswith(mosaic_id):
-        raise PublishError(f"mosaic {mosaic_id} cannot be registered as {mosaic_path}: the names differ")
-    return register_data_instance(conn, "mosaic", mosaic_id, mosaic_path, auto_publish, metadata)
+    return register_data_instance(
+        conn,
+        "mosaic",
+        mosaic_id,
+        mosaic_path,
+        auto_publish,
+        metadata,
+        supersedes=supersedes,
+        derived_from=derived_from,
+    )
 
 
 # Names of the workflow document and of older scripts.
@@ -291,18 +330,23 @@ __all__ = [
     "list_data",
     "list_links",
     "list_tags",
-    "manual_refusal",
+    "may_be_retried",
+    "objection",
     "publish_blockers",
     "publish_data_instance",
+    "publish_criteria",
     "publish_data_manual",
+    "publish_ready",
     "recover_publishing",
     "register_data",
     "register_data_instance",
     "register_mosaic_in_data_registry",
     "register_pipeline_data",
+    "reset_failed",
     "retry_failed",
     "set_photometry_status",
     "tag_data",
     "trigger_auto_publish",
+    "untag_data",
     "update_qa_status",
 ]

@@ -1,148 +1,73 @@
-"""One publication: an attempt claims a product, moves its files, commits the row.
+"""One publication: an attempt claims a product, prepares its files, reveals them and commits the row.
 
-    claim      one guarded UPDATE to 'publishing', with owner, attempt and lease
+    claim      one guarded UPDATE to 'publishing', with owner, attempt and lease: see `claims`
+    prepare    copies, hashes, checks: the long part, in which the lease is extended
     note       the fingerprints, before anything gets its final name
-    commit     path, time, size, SHA-256 and 'published', only if the attempt is still the newest
-    release    after the source is gone; a published row with an owner has sources left to remove
+    reveal, commit
+               in one transaction: final names, then path, time, size, SHA-256 and 'published'
+    remove     of a move, in one transaction: the sources go; a published row with an owner has some left to remove
 
-An attempt that was overtaken changes nothing more. A failure before the commit is undone, counted and explained
-in the row; after a crash `recovery` does one or the other.
+A failure before the commit is undone, counted and explained in the row; after a crash `recovery` does one or the
+other. An attempt that was overtaken changes nothing more.
 """
 
-import json
+import errno
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, update
-
 from dsa110_contimg.database import publishing
+from dsa110_contimg.database.claims import LEASE_S, Claim, Held, PublishRequest, claim, is_late
 from dsa110_contimg.database.models import DataProduct
-from dsa110_contimg.database.ownership import is_gone, this_process
+from dsa110_contimg.database.product_entries import mark_superseded
 from dsa110_contimg.database.product_paths import Roots, plan_transfers
-from dsa110_contimg.database.publishing import Fingerprint, Prepared
-from dsa110_contimg.database.registry_rows import STORAGE_ERRORS, ProductRow, RegistryConnection, get_data, transaction
-from dsa110_contimg.errors import ConfigurationError, FencedError, PublishError
+from dsa110_contimg.database.publishing import Fingerprint, Prepared, Signature
+from dsa110_contimg.database.registry_rows import STORAGE_ERRORS, ProductRow, RegistryConnection, find_rows, get_data
+from dsa110_contimg.errors import ConfigurationError, FencedError, PublishError, SourceError, TargetError
+
+__all__ = [
+    "LEASE_S",
+    "Claim",
+    "Held",
+    "PublishRequest",
+    "carry_out",
+    "claim",
+    "is_late",
+    "publish",
+    "record_failure",
+    "recorded_fingerprints",
+    "release",
+    "remove_sources",
+    "retry_delay_s",
+]
 
 logger = logging.getLogger(__name__)
 
-LEASE_S = 600.0
-AUTO_CRITERIA = and_(
-    DataProduct.status == "staging",
-    DataProduct.auto_publish_enabled == 1,
-    DataProduct.qa_status == "passed",
-    DataProduct.validation_status == "validated",
-    DataProduct.finalization_status == "finalized",
-    or_(DataProduct.photometry_status == "completed", DataProduct.photometry_status.is_(None)),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishRequest:
-    """What is asked for."""
-
-    mode: str = "move"
-    """'move' or 'copy'."""
-    published_dir: Path | str | None = None
-    """The type's folder of the products area; None takes the usual one."""
-    roots: Roots | None = None
-    """None takes the configured ones."""
-    automatic: bool = False
-    """Claim only if S0's six criteria hold at that moment."""
-    by: str | None = None
-    reason: str | None = None
-    """Who published by hand, and why."""
-
-
-@dataclass
-class Claim:
-    """The right of one attempt to publish one product."""
-
-    conn: RegistryConnection
-    data_id: str
-    attempt: int
-    extended_at: float
-
-    def change(self, *, owned: str = "publishing", note: dict[str, object] | None = None, **columns: object) -> None:
-        """Update the row, and what is noted in it, if this attempt still owns it, else raise FencedError."""
-        row = update(DataProduct).where(DataProduct.data_id == self.data_id)
-        own = row.where(DataProduct.attempt == self.attempt, DataProduct.status == owned)
-        with transaction(self.conn) as run:
-            changed = run(own.values(columns or {"owner": DataProduct.owner}).returning(DataProduct.metadata_json))
-            if not changed:
-                raise FencedError(
-                    f"attempt {self.attempt} to publish {self.data_id} was overtaken; it changes nothing more"
-                )
-            if note is not None:
-                run(row.values(metadata_json=_with_note(changed[0][0], note)))
-
-    def beat(self) -> None:
-        """Extend the lease when a good part of it has passed."""
-        now = time.time()
-        if now - self.extended_at > LEASE_S / 10:
-            self.change(lease_expires_at=now + LEASE_S)
-            self.extended_at = now
-
-
-def _with_note(metadata_json: str | None, note: dict[str, object]) -> str:
-    details = json.loads(metadata_json or "{}")
-    earlier = details.get("publish")
-    return json.dumps(details | {"publish": (earlier if isinstance(earlier, dict) else {}) | note})
-
-
-def _request_note(row: ProductRow, request: PublishRequest) -> dict[str, object]:
-    """Return what is noted with the claim; the fingerprints of an interrupted attempt stay noted."""
-    noted = row.details.get("publish")
-    earlier = noted if isinstance(noted, dict) else {}
-    folder = None if request.published_dir is None else str(Path(request.published_dir).resolve())
-    told = {"automatic": request.automatic, "by": request.by, "reason": request.reason}
-    if row.status == "publishing" and request.by is None:
-        # An attempt that takes over from one that crashed goes on for the same reason.
-        told = {name: earlier.get(name, value) for name, value in told.items()}
-    return {"published_dir": folder, **told, "items": earlier.get("items", [])}
-
-
-def claim(conn: RegistryConnection, row: ProductRow, request: PublishRequest) -> Claim | None:
-    """Take a product for publishing; None when another process has it or its state forbids it.
-
-    Taking over from an attempt that crashed counts that attempt as a failure.
-    """
-    now = time.time()
-    row_of_product = update(DataProduct).where(DataProduct.data_id == row.data_id)
-    taking = row_of_product.where(AUTO_CRITERIA if request.automatic else _claimable(row, now)).values(
-        publish_attempts=func.coalesce(DataProduct.publish_attempts, 0)
-        + case((DataProduct.status == "publishing", 1), else_=0),
-        status="publishing",
-        owner=this_process(),
-        attempt=func.coalesce(DataProduct.attempt, 0) + 1,
-        lease_expires_at=now + LEASE_S,
-        publish_mode=request.mode,
-    )
-    with transaction(conn) as run:
-        taken = run(taking.returning(DataProduct.attempt, DataProduct.metadata_json))
-        if not taken:
-            return None
-        attempt, metadata_json = taken[0]
-        run(row_of_product.values(metadata_json=_with_note(metadata_json, _request_note(row, request))))
-    return Claim(conn, row.data_id, int(attempt), now)
-
-
-def _claimable(row: ProductRow, now: float) -> ColumnElement[bool]:
-    """Return the condition under which a product is to be had: at rest, or its owner is gone or late."""
-    late = or_(DataProduct.lease_expires_at.is_(None), DataProduct.lease_expires_at < now)
-    if is_gone(row.owner):
-        late = or_(late, DataProduct.owner == row.owner)
-    return or_(
-        DataProduct.status.in_(("staging", "validated", "failed")), and_(DataProduct.status == "publishing", late)
-    )
+RETRY_BASE_S, RETRY_CAP_S = 60.0, 3600.0
+"""A failed publication is tried again by itself after a minute, two, four, up to an hour."""
+_FAILURES = (PublishError, ConfigurationError, OSError, *STORAGE_ERRORS)
+_RELEASED: dict[str, object] = {"owner": None, "lease_expires_at": None}
+_WAYS_OUT = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room on that disk",
+    errno.EACCES: "give this user the permission",
+    errno.EPERM: "give this user the permission",
+    errno.EROFS: "mount it to be written",
+    errno.EIO: "check that disk",
+    errno.EXDEV: "publish it with mode 'copy'",
+}
 
 
 def recorded_fingerprints(row: ProductRow) -> dict[str, Fingerprint]:
     """Return what the last attempt noted: target path → fingerprint."""
-    noted = row.details.get("publish")
-    items = noted.get("items", []) if isinstance(noted, dict) else []
-    return {item["target"]: Fingerprint(item["sha256"], item["size_bytes"]) for item in items}
+    items = row.noted.get("items", [])
+    try:
+        return {str(item["target"]): Fingerprint(item["sha256"], item["size_bytes"]) for item in items}  # type: ignore[attr-defined]
+    except (KeyError, TypeError) as error:
+        raise PublishError(
+            f"the metadata_json of product {row.data_id} does not say what was published: correct it in data_registry"
+        ) from error
 
 
 def _note(claimed: Claim, prepared: list[Prepared]) -> None:
@@ -155,47 +80,68 @@ def _note(claimed: Claim, prepared: list[Prepared]) -> None:
         }
         for p in prepared
     ]
-    claimed.change(note={"items": items})
+    with claimed.holding() as held:
+        held.note(items=items)
 
 
-def _commit(claimed: Claim, product: Prepared) -> None:
-    claimed.change(
+def _commit(held: Held, product: Prepared, *, released: bool) -> None:
+    held.change(
         status="published",
         published_path=str(product.transfer.target),
         published_at=time.time(),
         sha256=product.fingerprint.sha256,
         size_bytes=product.fingerprint.size_bytes,
         publish_error=None,
+        retry_at=None,
+        **(_RELEASED if released else {}),
     )
+    mark_superseded(held.run, held.data_id)
 
 
 def release(claimed: Claim) -> None:
     """Record that nothing is left to remove."""
-    claimed.change(owned="published", owner=None, lease_expires_at=None)
+    claimed.change(owned="published", **_RELEASED)
+
+
+def retry_delay_s(failures: int) -> float:
+    """Return how long a product waits after so many failures."""
+    return min(RETRY_BASE_S * 2.0 ** min(failures - 1, 16), RETRY_CAP_S)
+
+
+def _record(held: Held, error: str) -> None:
+    failures = held.failures + 1
+    retry_at = time.time() + retry_delay_s(failures)
+    held.change(status="failed", publish_error=error, publish_attempts=failures, retry_at=retry_at, **_RELEASED)
 
 
 def record_failure(claimed: Claim, error: str) -> None:
-    """Record why an attempt failed, and count it."""
-    claimed.change(
-        status="failed",
-        publish_error=error,
-        publish_attempts=func.coalesce(DataProduct.publish_attempts, 0) + 1,
-        owner=None,
-        lease_expires_at=None,
-    )
+    """Record why an attempt failed, count it, and say when it may be tried again by itself."""
+    with claimed.holding() as held:
+        _record(held, error)
+
+
+def _sentence(data_id: str, error: Exception) -> str:
+    if isinstance(error, PublishError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        names = " to ".join(str(name) for name in (error.filename, error.filename2) if name is not None) or "a file"
+        way_out = _WAYS_OUT.get(error.errno or 0, "mend that")
+        return f"product {data_id} cannot be published: {error.strerror}: {names}: {way_out}, then retry"
+    return f"product {data_id} cannot be published: {error}"
 
 
 def _fail(claimed: Claim, prepared: list[Prepared], error: Exception) -> PublishError:
     """Undo a failed attempt, say so in the row, and return the error to raise; FencedError if it was overtaken."""
-    told = str(error) if isinstance(error, PublishError) else f"product {claimed.data_id} cannot be published: {error}"
+    told = _sentence(claimed.data_id, error)
     try:
-        claimed.change()
-        for product in reversed(prepared):
-            publishing.conceal(product)
-        record_failure(claimed, told)
-    except (ConfigurationError, OSError, *STORAGE_ERRORS) as second:
+        with claimed.holding() as held:
+            for product in reversed(prepared):
+                publishing.conceal(product)
+            _record(held, told)
+    except _FAILURES as second:
         told += f"; it cannot be undone now ({second}): the next run recovers it"
-    return PublishError(told)
+    named = type(error) if isinstance(error, SourceError | TargetError) else PublishError
+    return named(told)
 
 
 def carry_out(claimed: Claim, row: ProductRow, request: PublishRequest) -> None:
@@ -208,38 +154,83 @@ def carry_out(claimed: Claim, row: ProductRow, request: PublishRequest) -> None:
     FencedError
         If a newer attempt owns the product; nothing was changed since.
     """
-    move, prepared = request.mode == "move", list[Prepared]()
-    recorded = recorded_fingerprints(row)
+    prepared = list[Prepared]()
     try:
-        roots = request.roots or Roots.configured()
-        for transfer in plan_transfers(row.data_type, row.stage_path, row.companions, request.published_dir, roots):
-            known = recorded.get(str(transfer.target))
-            prepared.append(
-                publishing.prepare(transfer, move=move, attempt=claimed.attempt, recorded=known, beat=claimed.beat)
-            )
+        _prepare(claimed, row, request, prepared)
         _note(claimed, prepared)
-        for product in prepared:
-            publishing.reveal(product, claimed.beat)
-        _commit(claimed, prepared[-1])
-    except (PublishError, ConfigurationError, OSError, *STORAGE_ERRORS) as error:
+        with claimed.holding() as held:
+            for product in prepared:
+                publishing.reveal(product)
+            _commit(held, prepared[-1], released=request.mode == "copy")
+    except _FAILURES as error:
         raise _fail(claimed, prepared, error) from error
+    finally:
+        _discard(prepared)
     logger.info("published %s as %s", row.data_id, prepared[-1].transfer.target)
-    if move:
-        remove_sources(prepared, claimed.attempt)
-    release(claimed)
+    if request.mode == "move":
+        remove_sources(claimed, [(product.transfer.source, product.signature) for product in prepared])
 
 
-def remove_sources(prepared: list[Prepared], attempt: int) -> None:
-    """Delete the sources of a committed move; one that changed meanwhile or cannot be deleted is left and logged."""
+def _prepare(claimed: Claim, row: ProductRow, request: PublishRequest, prepared: list[Prepared]) -> None:
+    """Prepare what belongs to a product, companions first, and add one by one what is to be undone after a failure."""
+    roots, recorded = request.roots or Roots.configured(), recorded_fingerprints(row)
+    _check_mounted(claimed.conn, roots.products)
+    for transfer in plan_transfers(
+        row.data_type, row.data_id, row.stage_path, row.companions, request.published_dir, roots
+    ):
+        known = recorded.get(str(transfer.target))
+        move, attempt = request.mode == "move", claimed.attempt
+        prepared.append(publishing.prepare(transfer, move=move, attempt=attempt, recorded=known, beat=claimed.beat))
+
+
+def _check_mounted(conn: RegistryConnection, products: Path) -> None:
+    """Raise TargetError if the products area is empty though there are products in it: then it is not there."""
+    if products.is_dir() and any(products.iterdir()):
+        return
+    if find_rows(conn, DataProduct.published_path.startswith(f"{products}/", autoescape=True)):
+        raise TargetError(f"the products area {products} is empty, though products were published there: mount it")
+
+
+def _discard(prepared: list[Prepared]) -> None:
     for product in prepared:
-        source = product.transfer.source
         try:
-            if source.exists() and publishing.signature(source) != product.signature:
-                logger.warning("%s is published, but its staged copy changed since: it is left alone", source)
-            elif source.exists():
-                publishing.remove_source(source, attempt)
+            publishing.discard(product)
         except OSError as error:
-            logger.warning("%s is published, but its staged copy cannot be removed: %s", source, error)
+            logger.warning("scratch of %s is left: %s", product.transfer.target, error)
+
+
+def remove_sources(claimed: Claim, sources: Sequence[tuple[Path, Signature]]) -> None:
+    """Delete the sources of a committed move, and release the product.
+
+    One that changed since is left alone. One that cannot be deleted is left too, and so is the row's owner: a
+    recovery deletes it.
+    """
+    try:
+        doomed = _take_away(claimed, sources)
+        for folder in doomed:
+            publishing.remove(folder)
+        if doomed:
+            release(claimed)
+    except (FencedError, *_FAILURES) as error:
+        logger.warning("%s is published; what is left of it in staging is for a recovery: %s", claimed.data_id, error)
+
+
+def _take_away(claimed: Claim, sources: Sequence[tuple[Path, Signature]]) -> list[Path]:
+    """Delete files and take the names of folders, which remain to be deleted; without any, release the product."""
+    doomed = []
+    with claimed.holding("published") as held:
+        for source, known in sources:
+            if not source.exists():
+                continue
+            if publishing.signature(source) != known:
+                logger.warning("%s is published, but its staged copy changed since: it is left alone", source)
+                continue
+            left = publishing.take_away(source, claimed.attempt)
+            if left is not None:
+                doomed.append(left)
+        if not doomed:
+            held.change(**_RELEASED)
+    return doomed
 
 
 def publish(conn: RegistryConnection, data_id: str, request: PublishRequest) -> bool:

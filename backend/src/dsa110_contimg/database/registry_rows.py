@@ -1,37 +1,31 @@
-"""The rows of the data registry: make, read, register, link, tag.
+"""The rows of the data registry, and the connections and transactions in which they are read and changed.
 
 The functions take a plain sqlite3 connection to the file, with or without a row factory and whatever its isolation
 level, or SQLAlchemy's connection to a server (`open_registry` returns whichever is configured). Statements are
 written once, with SQLAlchemy, and compiled for the connection at hand.
 
-Each function is one transaction: what a caller left uncommitted is committed first, so that a product's state is
-never older on disk than in its mind.
+A change is one `transaction`: what a caller left uncommitted is committed first, so that a product's state is never
+older on disk than in its mind. How products enter is in `product_entries`.
 """
 
 import functools
 import json
-import re
 import sqlite3
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-from sqlalchemy import ClauseElement, ColumnElement, Connection, Executable, or_, select
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Executable, bindparam, select
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from dsa110_contimg.database.models import (
     METADATA,
     DataProduct,
-    DataRelationship,
     DataTag,
     ProductStatus,
-    QAStatus,
-    ValidationStatus,
 )
 from dsa110_contimg.database.product_paths import type_folder
 from dsa110_contimg.database.session import (
@@ -43,9 +37,7 @@ from dsa110_contimg.database.session import (
     location,
     on_server,
 )
-from dsa110_contimg.errors import ConfigurationError, PublishError
-
-_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@-]*")
+from dsa110_contimg.errors import ConfigurationError, PublishError, UnknownProductError
 
 
 @dataclass(frozen=True)
@@ -74,11 +66,22 @@ class ProductRow:
     lease_expires_at: float | None
     sha256: str | None
     size_bytes: int | None
+    created_at: float
+    superseded_by: str | None
+    retracted_at: float | None
+    retract_reason: str | None
+    retry_at: float | None
 
     @property
     def details(self) -> dict[str, object]:
-        """The parsed metadata_json."""
-        return dict(json.loads(self.metadata_json or "{}"))
+        """The parsed metadata_json; PublishError if somebody damaged it."""
+        return parse_details(self.data_id, self.metadata_json)
+
+    @property
+    def noted(self) -> dict[str, object]:
+        """What the last attempt to publish noted: who asked and why, how, and the fingerprints of its files."""
+        found = self.details.get("publish")
+        return dict(found) if isinstance(found, dict) else {}
 
     @property
     def companions(self) -> list[str]:
@@ -87,13 +90,34 @@ class ProductRow:
         return [str(path) for path in found] if isinstance(found, list) else []
 
 
+def parse_details(data_id: str, metadata_json: str | None) -> dict[str, object]:
+    """Return what a metadata_json holds, or raise PublishError that names the row."""
+    try:
+        details = json.loads(metadata_json or "{}")
+    except ValueError as error:
+        raise PublishError(
+            f"the metadata_json of product {data_id} is no JSON ({error}): correct it in data_registry"
+        ) from error
+    if not isinstance(details, dict):
+        raise PublishError(f"the metadata_json of product {data_id} is no JSON object: correct it in data_registry")
+    return details
+
+
 STORAGE_ERRORS = (sqlite3.Error, DBAPIError)
 RegistryConnection = sqlite3.Connection | Connection
-Run = Callable[[Executable], list[tuple[Any, ...]]]
-"""Executes one statement and returns its rows; an UPDATE or INSERT tells with RETURNING what it did."""
+Values = Mapping[str, object]
+
+
+class Run(Protocol):
+    """Executes one statement and returns its rows; an UPDATE or INSERT tells with RETURNING what it did."""
+
+    def __call__(self, statement: Executable, values: Values | None = None, /) -> list[tuple[Any, ...]]:
+        """Execute a statement, with values for its named parameters."""
+
 
 _COLUMNS = [getattr(DataProduct, field.name) for field in fields(ProductRow)]
 _SQLITE = sqlite.dialect(paramstyle="named")
+_ONE = select(*_COLUMNS).where(DataProduct.data_id == bindparam("product"))
 
 
 def ensure_data_registry_db(path: Path | str) -> sqlite3.Connection:
@@ -129,25 +153,33 @@ def _explained(conn: RegistryConnection | str) -> Iterator[None]:
     try:
         yield
     except STORAGE_ERRORS as error:
-        told = explain(error, _location(conn))
+        told = explain(error, location_of(conn))
         if told is None:
             raise
         raise told from error
 
 
-def _location(conn: RegistryConnection | str) -> str:
+def location_of(conn: RegistryConnection | str) -> str:
+    """Return where a registry is, for people: its file, or the server and schema."""
     if isinstance(conn, sqlite3.Connection):
         return str(_plain_cursor(conn).execute("PRAGMA database_list").fetchone()[2])
     return location("data_registry")
 
 
-def _run_plain(cursor: sqlite3.Cursor, statement: Executable) -> list[tuple[Any, ...]]:
+@functools.lru_cache(maxsize=128)
+def _compiled(statement: Executable) -> tuple[str, dict[str, Any]]:
+    """Return the text and values of a statement; one that a module keeps, with named parameters, is compiled once."""
     compiled = cast(ClauseElement, statement).compile(dialect=_SQLITE, compile_kwargs={"render_postcompile": True})
-    return cursor.execute(str(compiled), compiled.params).fetchall()
+    return str(compiled), dict(compiled.params)
 
 
-def _run_on_server(conn: Connection, statement: Executable) -> list[tuple[Any, ...]]:
-    result = conn.execute(statement)
+def _run_plain(cursor: sqlite3.Cursor, statement: Executable, values: Values | None = None) -> list[tuple[Any, ...]]:
+    text, own = _compiled(statement)
+    return cursor.execute(text, own | dict(values or {})).fetchall()
+
+
+def _run_on_server(conn: Connection, statement: Executable, values: Values | None = None) -> list[tuple[Any, ...]]:
+    result = conn.execute(statement, values)
     return [tuple(row) for row in result] if result.returns_rows else []
 
 
@@ -174,10 +206,11 @@ def transaction(conn: RegistryConnection) -> Iterator[Run]:
         cursor.execute("BEGIN IMMEDIATE")
         try:
             yield functools.partial(_run_plain, cursor)
+            _end(conn, cursor, "COMMIT")
         except BaseException:
+            # A commit that failed must not be caught up with by the next transaction.
             _end(conn, cursor, "ROLLBACK")
             raise
-        _end(conn, cursor, "COMMIT")
         if getattr(conn, "autocommit", True) is False:
             # Python 3.12 can be told that a transaction is always open.
             cursor.execute("BEGIN")
@@ -189,20 +222,20 @@ def _end(conn: sqlite3.Connection, cursor: sqlite3.Cursor, verb: str) -> None:
         cursor.execute(verb)
 
 
-def read(conn: RegistryConnection, statement: Executable) -> list[tuple[Any, ...]]:
+def read(conn: RegistryConnection, statement: Executable, values: Values | None = None) -> list[tuple[Any, ...]]:
     """Return the rows of a query; a caller's open transaction sees its own changes."""
     with _explained(conn):
         if not isinstance(conn, Connection):
-            return _run_plain(_plain_cursor(conn), statement)
+            return _run_plain(_plain_cursor(conn), statement, values)
         if conn.in_transaction():
-            return _run_on_server(conn, statement)
+            return _run_on_server(conn, statement, values)
         with conn.begin():
-            return _run_on_server(conn, statement)
+            return _run_on_server(conn, statement, values)
 
 
-def find_rows(conn: RegistryConnection, *conditions: ColumnElement[bool]) -> list[ProductRow]:
+def find_rows(conn: RegistryConnection, *conditions: ColumnElement[bool], limit: int | None = None) -> list[ProductRow]:
     """Return products that meet all conditions, in order of registration."""
-    rows = read(conn, select(*_COLUMNS).where(*conditions).order_by(DataProduct.id))
+    rows = read(conn, select(*_COLUMNS).where(*conditions).order_by(DataProduct.id).limit(limit))
     return [ProductRow(*row) for row in rows]
 
 
@@ -211,22 +244,32 @@ def get_data(conn: RegistryConnection, data_id: str) -> ProductRow:
 
     Raises
     ------
-    PublishError
+    UnknownProductError
         If there is none of that id.
     """
-    rows = find_rows(conn, DataProduct.data_id == data_id)
+    rows = read(conn, _ONE, {"product": data_id})
     if not rows:
-        raise PublishError(f"there is no product {data_id!r} in the registry: see `contimg registry list`")
-    return rows[0]
+        raise UnknownProductError(data_id)
+    return ProductRow(*rows[0])
 
 
-def list_data(conn: RegistryConnection, *, data_type: str | None = None, status: str | None = None) -> list[ProductRow]:
-    """Return products, all or those of one type or status.
+def list_data(
+    conn: RegistryConnection,
+    *,
+    data_type: str | None = None,
+    status: str | None = None,
+    tag: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+) -> list[ProductRow]:
+    """Return products in order of registration, all or those of one type, status or tag.
+
+    A page at a time: those registered after the product `after`, and no more than `limit`.
 
     Raises
     ------
     PublishError
-        If there is no such type or status.
+        If there is no such type, status or product to come after.
     """
     conditions = []
     if data_type is not None:
@@ -236,87 +279,9 @@ def list_data(conn: RegistryConnection, *, data_type: str | None = None, status:
         if status not in set(ProductStatus):
             raise PublishError(f"{status!r} is no status; there are {', '.join(ProductStatus)}")
         conditions.append(DataProduct.status == status)
-    return find_rows(conn, *conditions)
-
-
-def register_data_instance(
-    conn: RegistryConnection,
-    data_type: str,
-    data_id: str,
-    stage_path: Path | str,
-    auto_publish: bool = True,
-    metadata: Mapping[str, object] | None = None,
-    *,
-    now: float | None = None,
-) -> str:
-    """Register a product in staging and return its id.
-
-    Registering the same id with the same path again changes nothing, however far the product has come.
-
-    Raises
-    ------
-    PublishError
-        If the id or type cannot be one, or the id belongs to another path.
-    """
-    type_folder(data_type)
-    if not _ID_PATTERN.fullmatch(data_id) or ".." in data_id:
-        raise PublishError(f"{data_id!r} cannot be a product id: use letters, digits and . _ : + @ -")
-    path = Path(stage_path).resolve()
-    moment = time.time() if now is None else now
-    row = insert(DataProduct).values(
-        data_type=data_type,
-        data_id=data_id,
-        base_path=str(path.parent),
-        stage_path=str(path),
-        created_at=moment,
-        staged_at=moment,
-        auto_publish_enabled=int(auto_publish),
-        metadata_json=None if metadata is None else json.dumps(dict(metadata)),
-        qa_status=QAStatus.PENDING.value,
-        validation_status=ValidationStatus.PENDING.value,
-    )
-    with transaction(conn) as run:
-        added = run(row.on_conflict_do_nothing().returning(DataProduct.id))
-    if not added:
-        standing = get_data(conn, data_id)
-        if (standing.data_type, standing.stage_path) != (data_type, str(path)):
-            raise PublishError(
-                f"product {data_id} is registered already as {standing.data_type} {standing.stage_path}: a remade "
-                "product needs a new id"
-            )
-    return data_id
-
-
-def link_data(conn: RegistryConnection, parent_id: str, child_id: str, relationship_type: str) -> None:
-    """Record that a product was made from another ('derived_from') or replaces it ('supersedes'); idempotent.
-
-    Raises
-    ------
-    PublishError
-        If one of the two is not registered.
-    """
-    for data_id in (parent_id, child_id):
-        get_data(conn, data_id)
-    row = {"parent_id": parent_id, "child_id": child_id, "relationship_type": relationship_type}
-    with transaction(conn) as run:
-        run(insert(DataRelationship).values(created_at=time.time(), **row).on_conflict_do_nothing())
-
-
-def tag_data(conn: RegistryConnection, data_id: str, tag: str) -> None:
-    """Put a tag on a product; idempotent."""
-    get_data(conn, data_id)
-    with transaction(conn) as run:
-        run(insert(DataTag).values(data_id=data_id, tag=tag, created_at=time.time()).on_conflict_do_nothing())
-
-
-def list_tags(conn: RegistryConnection, data_id: str) -> list[str]:
-    """Return a product's tags."""
-    return [tag for (tag,) in read(conn, select(DataTag.tag).where(DataTag.data_id == data_id).order_by(DataTag.tag))]
-
-
-def list_links(conn: RegistryConnection, data_id: str) -> list[tuple[str, str, str]]:
-    """Return (parent, child, relationship type) of each link of a product."""
-    link = DataRelationship
-    query = select(link.parent_id, link.child_id, link.relationship_type)
-    found = query.where(or_(link.parent_id == data_id, link.child_id == data_id)).order_by(link.id)
-    return [(parent, child, kind) for parent, child, kind in read(conn, found)]
+    if tag is not None:
+        conditions.append(DataProduct.data_id.in_(select(DataTag.data_id).where(DataTag.tag == tag)))
+    if after is not None:
+        get_data(conn, after)
+        conditions.append(DataProduct.id > select(DataProduct.id).where(DataProduct.data_id == after).scalar_subquery())
+    return find_rows(conn, *conditions, limit=limit)

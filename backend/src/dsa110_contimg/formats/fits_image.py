@@ -3,7 +3,8 @@ r"""Images as FITS files, as CASA and WSClean write them.
 Four axes, (RA---SIN, DEC--SIN, FREQ, STOKES), the last two of length one; degrees, hertz; north up and east
 left: CDELT = (−cell, +cell). The first two reference pixels count from one. What a SkyImage carries has one card
 each (`BMAJ`, `MJD-OBS`, `EXPTIME` ...); unknown values have no card. Further cards come from `SkyImage.header`;
-names longer than eight characters become HIERARCH cards, and lists are strings joined by commas.
+names longer than eight characters become HIERARCH cards, lists are strings joined by commas, and long strings go on
+in CONTINUE cards.
 
 The same image makes the same bytes: no clock is read, so that a step done twice leaves one result. Numbers are
 written with all of their digits, so that loading undoes saving (the beam's widths, which are degrees in the file,

@@ -216,7 +216,6 @@ def _template(
     tables = {table for image in summaries for table in str(image.header.get("CALTABLES", "")).split(",") if table}
     header: dict[str, str | float | int] = {
         "NTILES": len(plans),
-        "TILES": ",".join(tile.group_id for tile in contributions),
         "CALTABLES": ",".join(sorted(tables)),
         "PBLIMIT": options.pb_limit,
         "TILEPBL": options.tile_pb_limit,

@@ -109,6 +109,7 @@ class MosaicState:
 
     mosaic_id: str
     registry_status: str | None = None
+    group_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -238,14 +239,27 @@ def _products(state: State) -> list[Job]:
     """The chain behind a mosaic: each link waits for the one before it."""
     jobs = []
     for mosaic in state.mosaics:
+        if mosaic.registry_status == "retracted":
+            continue
         for stage in (Stage.REGISTER, Stage.CHECK, Stage.PHOTOMETRY, Stage.PUBLISH):
             job = Job(stage, mosaic.mosaic_id)
+            if stage is Stage.CHECK and job.job_id not in state.finished and _measuring(mosaic, state):
+                break
             jobs.append(job)
             if state.finished.get(job.job_id) != "completed":
                 break
         if state.finished.get(f"{Stage.PHOTOMETRY}:{mosaic.mosaic_id}") == "completed":
             jobs.append(Job(Stage.VARIABILITY, mosaic.mosaic_id))
     return jobs
+
+
+def _measuring(mosaic: MosaicState, state: State) -> bool:
+    """Return whether fluxes of a mosaic's tiles are still to come, on which its check rests."""
+    members = {path for group in state.mosaic_groups if group.group_id == mosaic.group_id for path in group.members}
+    return any(
+        tile.path in members and tile.stage == "imaged" and f"{Stage.MEASURE}:{tile.group_id}" not in state.finished
+        for tile in state.tiles
+    )
 
 
 def plan_mosaic_groups(

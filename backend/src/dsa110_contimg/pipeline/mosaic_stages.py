@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import or_
 from sqlalchemy.dialects.postgresql import insert
 
 from dsa110_contimg import naming
+from dsa110_contimg.database import get_session
 from dsa110_contimg.database.data_registration import (
     finalize_data,
     recover_publishing,
@@ -21,21 +23,26 @@ from dsa110_contimg.database.data_registration import (
     set_photometry_status,
     update_qa_status,
 )
-from dsa110_contimg.database.models import MSIndex, QAArtifact
+from dsa110_contimg.database.models import DataProduct, MSIndex, QAArtifact
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
-from dsa110_contimg.database.registry_rows import get_data, open_registry
+from dsa110_contimg.database.registry_rows import RegistryConnection, find_rows, get_data, open_registry
 from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, QARepository
 from dsa110_contimg.formats import fits_image, previews
 from dsa110_contimg.mosaic.build import MosaicResult, build
 from dsa110_contimg.mosaic.tiles import TileFiles, validate_tiles_consistency
 from dsa110_contimg.photometry import forced
 from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.origins import made_as_told, mosaic_record
 from dsa110_contimg.pipeline.reconcile import follow_publication
 from dsa110_contimg.pipeline.reference_sources import footprint, reference_sources
+from dsa110_contimg.pipeline.remake import replaced_by, request_for, version_to_make
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
+from dsa110_contimg.pipeline.tile_figures import consistency_checks, tile_fluxes
 from dsa110_contimg.pipeline.variability import update_variability
+from dsa110_contimg.provenance import header_cards
 from dsa110_contimg.qa import checks as qa_checks
 from dsa110_contimg.qa.plots import quality_page
+from dsa110_contimg.qa.tile_agreement import flux_agreement_check
 from dsa110_contimg.visibilities import SkyImage, SkyModel
 
 logger = logging.getLogger(__name__)
@@ -49,8 +56,13 @@ def mosaic(context: Context, group_id: str) -> None:
     members = [tile for tile in context.members(group_id) if tile.imagename]
     files = [_tile_files(context, tile) for tile in members]
     consistency = validate_tiles_consistency(files, context.options.mosaic, context.options.qa)
-    name = naming.mosaic_id(naming.first_group_id(group_id))
+    tile_checks = consistency_checks(consistency.metrics, len(files), context.options.mosaic, context.options.qa)
+    with get_session("products", read_only=True) as session:
+        name = version_to_make(session, group_id)
     result = build(files, context.options.mosaic, name)
+    cards = header_cards(mosaic_record(context.options.mosaic, members))
+    for picture in (result.image, result.noise, result.weight):
+        picture.header.update(cards)
     paths = _save(context, name, result)
     columns = image_columns(result.image)
     reference = _calibration_tile(members).path
@@ -68,12 +80,13 @@ def mosaic(context: Context, group_id: str) -> None:
             thumbnail_path=str(paths["preview"]),
             noise_path=str(paths["noise"]),
             weight_path=str(paths["weight"]),
-            status="completed",
+            status="set_aside" if replaced_by(name) else "completed",
             validation_issues=json.dumps(list(consistency.issues)),
             **_declinations(result.image),
             **{key: columns[key] for key in ("integration_sec", "center_ra_deg", "center_dec_deg", "noise_jy")},
             **{key: columns[key] for key in ("beam_major_arcsec", "beam_minor_arcsec", "beam_pa_deg")},
         )
+        QARepository.store(session, check_rows(name, tile_checks))
         for kind, picture in (("noise", result.noise), ("weight", result.weight)):
             ImageRepository.add(
                 session,
@@ -101,7 +114,7 @@ def register(context: Context, mosaic_id: str) -> None:
     """Enter a mosaic into the data registry, in staging, with everything that tells how it was made."""
     row = context.mosaic(mosaic_id)
     members = context.members(row.group_id or "")
-    metadata = {
+    metadata: dict[str, object] = {
         "group_id": row.group_id,
         "n_images": row.n_images,
         "time_range": {"start_mjd": row.start_mjd, "end_mjd": row.end_mjd},
@@ -109,10 +122,21 @@ def register(context: Context, mosaic_id: str) -> None:
         "image_paths": [tile.imagename for tile in members if tile.imagename],
         "ms_paths": [tile.path for tile in members],
         "validation_issues": json.loads(row.validation_issues or "[]"),
+        "provenance": made_as_told(mosaic_record(context.options.mosaic, members), Path(row.path)),
         "companions": [path for path in (row.noise_path, row.weight_path, row.thumbnail_path) if path],
     }
+    earlier = replaced_by(mosaic_id)
     with open_registry() as connection:
-        register_mosaic_in_data_registry(connection, mosaic_id, row.path, metadata)
+        if earlier is not None:
+            metadata["remade"] = {"replaces": earlier, **request_for(connection, earlier)}
+        register_mosaic_in_data_registry(
+            connection,
+            mosaic_id,
+            row.path,
+            metadata,
+            supersedes=earlier,
+            derived_from=_registered(connection, members),
+        )
     with context.commit():
         logger.info("registered %s", mosaic_id)
 
@@ -124,7 +148,10 @@ def check(context: Context, mosaic_id: str) -> None:
     sources = _catalog_in(context, picture)
     measurements = forced.measure(picture, sources, context.options.photometry, noise=noise)
     references = reference_sources(picture, sources, measurements)
+    with get_session("products", read_only=True) as session:
+        fluxes = tile_fluxes(session, context.members(row.group_id or ""))
     checks = qa_checks.mosaic_checks(picture, noise, references, context.options.qa)
+    checks.append(flux_agreement_check(fluxes, context.options.qa))
     plot = naming.mosaic_path(context.stage_dir, mosaic_id, "qa")
     quality_page(plot, references, checks, beam=picture.beam, title=mosaic_id)
     issues = json.loads(row.validation_issues or "[]")
@@ -186,6 +213,13 @@ def variability(context: Context, mosaic_id: str) -> None:
     with context.commit() as session:
         flagged = update_variability(session, context.options.photometry)
         logger.info("after %s: %d sources with statistics, %d candidates", mosaic_id, *flagged)
+
+
+def _registered(connection: RegistryConnection, members: Sequence[MSIndex]) -> list[str]:
+    """Return the products among the tiles' images and Measurement Sets."""
+    paths = [str(Path(path).resolve()) for tile in members for path in (tile.path, tile.imagename) if path]
+    places = or_(DataProduct.stage_path.in_(paths), DataProduct.published_path.in_(paths))
+    return [product.data_id for product in find_rows(connection, places)]
 
 
 def _tile_files(context: Context, tile: MSIndex) -> TileFiles:

@@ -5,8 +5,9 @@ databases of their own, and a kill may fall in between:
 
     jobs            a job that runs for an owner that is gone may be claimed again
     ingest          a group whose tile is indexed is completed; one whose conversion failed for good has failed
-    data_registry   photometry has ended when its job has; a publication without its process is finished or undone
-    products        the rows of a published mosaic name the published files
+    data_registry   photometry has ended when its job has; a publication or retraction without its process is finished
+                    or undone; what may be published by itself is, and what failed is tried again when its time comes
+    products        the rows of a mosaic name its files, published or retracted; light curves leave the latter out
     files           scratch of processes that are gone is removed
 
 Every function here may run at any time, any number of times, and beside other runners.
@@ -17,12 +18,13 @@ import logging
 import time
 from pathlib import Path
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue, leases
-from dsa110_contimg.database.data_registration import recover_publishing, set_photometry_status
+from dsa110_contimg.database.criteria import AUTO_CRITERIA, due
+from dsa110_contimg.database.data_registration import publish_ready, recover_publishing, set_photometry_status
 from dsa110_contimg.database.models import (
     DataProduct,
     Image,
@@ -38,20 +40,37 @@ from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.ownership import is_gone
 from dsa110_contimg.database.registry_rows import open_registry
 from dsa110_contimg.formats import scratch
+from dsa110_contimg.options import PhotometryOptions
 from dsa110_contimg.pipeline.jobs import Stage
+from dsa110_contimg.pipeline.versions import follow_retractions
 
 logger = logging.getLogger(__name__)
 ENDED = (JobState.COMPLETED.value, JobState.FAILED.value)
 SCRATCH_FOLDERS = ("ms/science/*", "caltables", "images", "mosaics")
 
 
-def reconcile(settings: Settings) -> None:
+MOVED = and_(
+    DataProduct.status.in_((ProductStatus.PUBLISHED.value, ProductStatus.RETRACTED.value)),
+    DataProduct.published_path.is_not(None),
+    DataProduct.owner.is_(None),
+)
+"""Products whose files lie where `published_path` says."""
+
+
+def reconcile(options: PhotometryOptions) -> None:
     """Bring every database to what products and the files say; cheap when there is nothing to do."""
     release_dead_owners()
     follow_conversions()
     follow_photometry()
     recover_publications()
-    follow_publications(settings)
+    publish_due()
+    follow_products(options)
+
+
+def follow_products(options: PhotometryOptions) -> None:
+    """Let products follow the data registry: where files lie, and which measurements count."""
+    follow_publications()
+    follow_retractions(options)
 
 
 def remove_scratch(settings: Settings) -> list[Path]:
@@ -123,7 +142,8 @@ def follow_photometry() -> None:
 
 
 def recover_publications() -> None:
-    """Finish or undo the publications whose process is gone."""
+    """Finish or undo the publications and retractions whose process is gone."""
+    held = (ProductStatus.PUBLISHED.value, ProductStatus.RETRACTED.value)
     with get_session("data_registry", read_only=True) as session:
         interrupted = [
             row.data_id
@@ -131,7 +151,7 @@ def recover_publications() -> None:
                 select(DataProduct).where(
                     or_(
                         DataProduct.status == ProductStatus.PUBLISHING.value,
-                        (DataProduct.status == ProductStatus.PUBLISHED.value) & DataProduct.owner.is_not(None),
+                        DataProduct.status.in_(held) & DataProduct.owner.is_not(None),
                     )
                 )
             )
@@ -142,28 +162,32 @@ def recover_publications() -> None:
             recover_publishing(connection)
 
 
-def follow_publications(settings: Settings) -> None:
-    """Let the rows of published mosaics name the published files, whoever published them."""
-    staged = str(settings.stage)
-    with get_session("products", read_only=True) as session:
-        names = session.scalars(select(Mosaic.name).where(Mosaic.path.startswith(staged, autoescape=True))).all()
-    if not names:
-        return
+def publish_due() -> list[str]:
+    """Publish what meets the criteria, and try again what failed and whose time has come; return what is published."""
     with get_session("data_registry", read_only=True) as session:
-        published = session.execute(
-            select(DataProduct.data_id, DataProduct.published_path).where(
-                DataProduct.data_id.in_(names), DataProduct.status == ProductStatus.PUBLISHED.value
-            )
-        )
-        moved = {name: path for name, path in published if path is not None}
+        if session.scalar(select(DataProduct.id).where(or_(AUTO_CRITERIA, due(time.time()))).limit(1)) is None:
+            return []
+    with open_registry() as connection:
+        outcome = publish_ready(connection)
+    return [data_id for data_id, published in outcome.items() if published]
+
+
+def follow_publications() -> None:
+    """Let the rows of mosaics name their files, whoever published or retracted them."""
+    with get_session("data_registry", read_only=True) as session:
+        columns = select(DataProduct.data_id, DataProduct.published_path)
+        placed = dict(iter(session.execute(columns.where(DataProduct.data_type == "mosaic", MOVED))))
+    with get_session("products", read_only=True) as session:
+        paths = session.execute(select(Mosaic.name, Mosaic.path))
+        moved = {name: placed[name] for name, path in paths if placed.get(name) not in (None, path)}
     if moved:
         with get_session("products") as session:
             for name, path in moved.items():
-                follow_publication(session, name, path)
+                follow_publication(session, name, str(path))
 
 
 def follow_publication(session: Session, mosaic_id: str, published_path: str) -> None:
-    """Let the rows of one mosaic and its companions name the published files."""
+    """Let the rows of one mosaic and its companions name the files where they lie now."""
     row = MosaicRepository.get_by_name(session, mosaic_id)
     if row is None or row.path == published_path:
         return

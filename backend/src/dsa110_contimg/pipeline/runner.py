@@ -119,7 +119,7 @@ def run(
             if time.monotonic() >= next_scan:
                 _scan(summary, settings, options, once=once)
                 next_scan = float("inf") if once else time.monotonic() + POLL_S
-            reconcile(settings)
+            reconcile(options.photometry)
             due = _due(options, once=once)
             report(None, due)
             if not paused:

@@ -52,8 +52,8 @@ def load_state(*, end_of_data: bool) -> State:
             tables=tables,
             mosaic_groups=_mosaic_groups(session),
             mosaics=[
-                MosaicState(name, registered.get(name))
-                for name in session.scalars(select(Mosaic.name).order_by(Mosaic.name))
+                MosaicState(name, registered.get(name), group_id)
+                for name, group_id in session.execute(select(Mosaic.name, Mosaic.group_id).order_by(Mosaic.name))
             ],
             finished={
                 row.job_id: row.state for row in session.scalars(select(Job)) if row.state in ("completed", "failed")

@@ -1,14 +1,16 @@
 """What is there, what waits, what failed and why: the same answer for a person, a program and a test."""
 
+import time
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
 from dsa110_contimg.database import get_session
-from dsa110_contimg.database.data_registration import publish_blockers
+from dsa110_contimg.database.criteria import MAX_ATTEMPTS, publish_blockers
 from dsa110_contimg.database.models import ESECandidate, IngestQueue, Job, MosaicGroup, MSIndex, QACheck, Quarantine
-from dsa110_contimg.database.registry_rows import list_data, open_registry
-from dsa110_contimg.errors import PipelineError
+from dsa110_contimg.database.product_report import next_step
+from dsa110_contimg.database.registry_rows import ProductRow, list_data, open_registry
+from dsa110_contimg.errors import PipelineError, PublishError
 from dsa110_contimg.options import CalibrationOptions
 from dsa110_contimg.pipeline.jobs import awaiting_transit
 from dsa110_contimg.pipeline.state import load_state
@@ -24,7 +26,7 @@ class Overview:
     failed: dict[str, str] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
     not_published: dict[str, str] = field(default_factory=dict)
-    """Products and what blocks them."""
+    """Products, what blocks them, and what comes next."""
     details: list[str] = field(default_factory=list)
     """Lines about the subject that was asked for."""
 
@@ -80,8 +82,21 @@ def _add_products(view: Overview, subject: str | None) -> None:
     counts: dict[str, int] = {}
     for row in rows:
         counts[row.status] = counts.get(row.status, 0) + 1
-        if row.status != "published":
-            view.not_published[row.data_id] = "; ".join(publish_blockers(row)) or row.publish_error or row.status
+        if row.status not in {"published", "retracted"}:
+            view.not_published[row.data_id] = _why_not(row)
         if row.data_id == subject:
-            view.details.append(f"  {row.status}: {row.published_path or row.stage_path}")
+            note = f" ({row.retract_reason})" if row.retract_reason else ""
+            view.details.append(f"  {row.status}: {row.published_path or row.stage_path}{note}")
     view.counts["products"] = counts
+
+
+def _why_not(row: ProductRow) -> str:
+    """Return what keeps a product from being published, and what happens next or has to be done."""
+    try:
+        step = next_step(row, time.time())
+    except PublishError as damaged:
+        return str(damaged)
+    if row.status == "failed":
+        return f"failed {row.publish_attempts or 0} of {MAX_ATTEMPTS} times: {row.publish_error}; {step}"
+    blockers = [] if step.startswith("it waits") else publish_blockers(row)
+    return "; ".join([*blockers, step])

@@ -30,8 +30,10 @@ from dsa110_contimg.imaging.image import image as make_image
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.photometry import forced
 from dsa110_contimg.pipeline.context import Context, mid_time, pointing
+from dsa110_contimg.pipeline.origins import tile_record
 from dsa110_contimg.pipeline.reconcile import finish_group
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
+from dsa110_contimg.provenance import header_cards
 from dsa110_contimg.qa import checks as qa_checks
 from dsa110_contimg.visibilities import Gains, SkyImage, SkyModel, Visibilities
 
@@ -317,13 +319,13 @@ def _brightest_tile(context: Context, members: Sequence[MSIndex]) -> MSIndex:
 
 
 def _save_images(context: Context, tile: MSIndex, result: ImagingResult) -> dict[str, tuple[Path, SkyImage]]:
-    """Write the images of a tile, each with the tables that calibrated it in its header."""
-    names = ",".join(Path(table).name for table in json.loads(tile.caltables or "[]"))
+    """Write the images of a tile, each with what it was made from in its header."""
+    cards = header_cards(tile_record(context, tile))
     saved = {}
     for kind in SAVED_IMAGES:
         picture: SkyImage | None = getattr(result, kind)
         if picture is not None:
-            picture.header["CALTABLES"] = names
+            picture.header.update(cards)
             path = naming.image_path(context.stage_dir, Path(tile.path), kind)
             saved[kind] = (fits_image.save(picture, path), picture)
     return saved

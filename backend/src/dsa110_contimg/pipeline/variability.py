@@ -1,22 +1,25 @@
 """Light curves follow the measurements: normalized fluxes, statistics and candidates from the rows of all mosaics.
 
-Everything is derived anew from `photometry`, so that the order in which mosaics arrive leaves no trace.
+Everything is derived anew from `photometry`, so that the order in which mosaics arrive leaves no trace. All of it,
+because an epoch's flux scale rests on all of its sources: one row less can change every light curve of its epoch.
+What is retracted, or set aside for another version of its mosaic, does not count.
 """
 
 import json
 import time
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.database.models import Image, Photometry
+from dsa110_contimg.database.models import ESECandidate, Image, Mosaic, Photometry, VariabilityStats
 from dsa110_contimg.database.repositories import CandidateRepository, PhotometryRepository
 from dsa110_contimg.flux_scale import POSITIONS
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.options import PhotometryOptions
-from dsa110_contimg.photometry.candidates import judge
+from dsa110_contimg.photometry.candidates import Candidate, judge
 from dsa110_contimg.photometry.epochs import normalize, reference_mask
 from dsa110_contimg.photometry.lightcurves import LightCurveStats, clean_lightcurve, one_per_transit, summarize
 
@@ -28,24 +31,98 @@ STATISTICS = (
 )
 
 
-def update_variability(session: Session, options: PhotometryOptions) -> tuple[int, int]:
-    """Bring light curves, statistics and candidates up to date; return how many sources and new candidates."""
-    rows = list(
-        session.scalars(
-            select(Photometry)
-            .join(Image, Image.path == Photometry.image_path)
-            .where(Image.type == "mosaic", Photometry.retracted_at.is_(None))
-            .order_by(Photometry.source_id, Photometry.mjd, Photometry.image_path)
+LEFT_OUT = ("set_aside", "retracted")
+"""Values of mosaics.status whose measurements feed no light curve."""
+
+
+def update_variability(
+    session: Session, options: PhotometryOptions, withdrawn: Mapping[str, str] | None = None
+) -> tuple[int, int]:
+    """Bring light curves, statistics and candidates up to date; return how many sources and new candidates.
+
+    Parameters
+    ----------
+    withdrawn
+        Mosaics that no longer count (path → why). Everything becomes what it were had they never been measured,
+        except that a source without any measurement left keeps its row, with no observation and no value.
+    """
+    statistics, candidates = _derive(session, options)
+    PhotometryRepository.store_statistics(session, statistics)
+    if withdrawn:
+        _withdraw(session, withdrawn, {str(row["source_id"]) for row in statistics}, candidates)
+    new = [
+        CandidateRepository.flag(
+            session,
+            source_id=candidate.source_id,
+            significance=candidate.significance,
+            flag_type=candidate.flag_type,
+            now=time.time(),
+            notes=_notes(candidate),
         )
-    )
-    chosen = _choose(session, rows)
-    if not chosen:
-        return 0, 0
-    _normalize(chosen, options)
+        for candidate in candidates.values()
+    ]
+    return len(statistics), sum(new)
+
+
+def _withdraw(
+    session: Session, mosaics: Mapping[str, str], measured: Collection[str], candidates: Mapping[str, Candidate]
+) -> None:
+    """Empty the statistics that lost all their rows, and judge the active candidates on the mosaics' sources anew.
+
+    What a person flagged or investigated stays as the person left it.
+    """
+    reasons: dict[str, str] = {}
+    for path, why in mosaics.items():
+        on_mosaic = session.scalars(select(Photometry.source_id).where(Photometry.image_path == path))
+        reasons.update(dict.fromkeys(on_mosaic, why))
+    for known in session.scalars(select(VariabilityStats).where(VariabilityStats.n_obs > 0)):
+        if known.source_id in reasons and known.source_id not in measured:
+            _empty(known)
+    automatic = (ESECandidate.status == "active", ESECandidate.flagged_by == "auto")
+    for flagged in session.scalars(select(ESECandidate).where(*automatic)):
+        if flagged.source_id in reasons:
+            _judge_again(flagged, candidates.get(flagged.source_id), reasons[flagged.source_id])
+    session.flush()
+
+
+def _empty(statistics: VariabilityStats) -> None:
+    """Leave nothing in a row of statistics but the source it is about."""
+    for name in (*STATISTICS, "last_measured_at"):
+        setattr(statistics, name, None)
+    statistics.n_obs, statistics.updated_at = 0, time.time()
+
+
+def _judge_again(flagged: ESECandidate, candidate: Candidate | None, why: str) -> None:
+    """Let what is left decide on a candidate."""
+    if candidate is not None:
+        flagged.significance, flagged.flag_type = candidate.significance, candidate.flag_type
+        flagged.notes = _notes(candidate)
+        return
+    flagged.status, flagged.dismissed_at = "dismissed", time.time()
+    flagged.notes = json.dumps(_told(flagged.notes) | {"dismissed": f"{why}; without it nothing varies"})
+
+
+def _told(notes: str | None) -> dict[str, object]:
+    """Return notes as a dictionary; a person may have written plain text instead."""
+    try:
+        told = json.loads(notes or "{}")
+    except ValueError:
+        told = notes
+    return told if isinstance(told, dict) else {"notes": told}
+
+
+def _notes(candidate: Candidate) -> str:
+    return json.dumps({"metric": candidate.metric, "mjd": candidate.mjd, "reason": candidate.reason})
+
+
+def _derive(
+    session: Session, options: PhotometryOptions
+) -> tuple[list[dict[str, str | float | int | None]], dict[str, Candidate]]:
+    """Normalize the rows that count; return each source's statistics, and the candidates by source."""
     by_source: dict[str, list[Photometry]] = {}
-    for row in chosen:
+    for row in _normalized_rows(session, options):
         by_source.setdefault(row.source_id, []).append(row)
-    statistics, candidates = [], []
+    statistics, candidates = [], {}
     for source_id, points in by_source.items():
         mjd, flux, error = (_column(points, name) for name in ("mjd", "normalized_flux_jy", "normalized_flux_err_jy"))
         flags = np.array([row.flags or 0 for row in points])
@@ -54,27 +131,30 @@ def update_variability(session: Session, options: PhotometryOptions) -> tuple[in
         statistics.append(_statistics_row(points[-1], stats))
         candidate = judge(stats, curve, options)
         if candidate is not None:
-            candidates.append(candidate)
-    PhotometryRepository.store_statistics(session, statistics)
-    new = [
-        CandidateRepository.flag(
-            session,
-            source_id=candidate.source_id,
-            significance=candidate.significance,
-            flag_type=candidate.flag_type,
-            now=time.time(),
-            notes=json.dumps({"metric": candidate.metric, "mjd": candidate.mjd, "reason": candidate.reason}),
+            candidates[source_id] = candidate
+    return statistics, candidates
+
+
+def _normalized_rows(session: Session, options: PhotometryOptions) -> list[Photometry]:
+    """Mark and return the rows that feed the statistics, by source and time, on the scale of their epochs."""
+    left_out = select(Mosaic.path).where(Mosaic.status.in_(LEFT_OUT))
+    rows = list(
+        session.scalars(
+            select(Photometry)
+            .join(Image, Image.path == Photometry.image_path)
+            .where(Image.type == "mosaic", Photometry.retracted_at.is_(None), Photometry.image_path.not_in(left_out))
+            .order_by(Photometry.source_id, Photometry.mjd, Photometry.image_path)
         )
-        for candidate in candidates
-    ]
-    return len(statistics), sum(new)
-
-
-def _choose(session: Session, rows: list[Photometry]) -> list[Photometry]:
-    """Mark and return the one row per source and sidereal transit that feeds the statistics."""
-    if not rows:
-        return []
+    )
     session.execute(update(Photometry).values(in_lightcurve=0))
+    chosen = _choose(rows)
+    if chosen:
+        _normalize(chosen, options)
+    return chosen
+
+
+def _choose(rows: list[Photometry]) -> list[Photometry]:
+    """Mark and return the one row per source and sidereal transit that feeds the statistics."""
     with np.errstate(divide="ignore"):
         weight = 1.0 / _column(rows, "local_rms_jyb") ** 2
     picked = one_per_transit([row.source_id for row in rows], _column(rows, "mjd"), weight)

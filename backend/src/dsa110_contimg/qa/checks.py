@@ -115,7 +115,7 @@ def image_checks(
     finite = np.isfinite(image.data)
     fraction = float(finite.mean())
     checks = [
-        _at_least(
+        at_least(
             "finite_fraction", fraction, None, options.min_finite_fraction, f"{fraction:.0%} of the pixels have a value"
         )
     ]
@@ -123,27 +123,27 @@ def image_checks(
     if finite.sum() < MIN_PIXELS or not sigma > 0.0:
         reason = f"{int(finite.sum())} finite pixels with a scatter of {sigma:g} Jy/beam: no noise can be measured"
         limits = {"dynamic_range": options.min_dynamic_range, "peak_snr": options.min_peak_snr}
-        return [*checks, *(_unmeasured(name, None, limit, reason) for name, limit in limits.items())]
+        return [*checks, *(unmeasured(name, None, limit, reason) for name, limit in limits.items())]
     peak = float(np.max(image.data, where=finite, initial=-np.inf))
     local = _noise_around_peak(image, sigma)
     depth = sigma if noise is None else noise.data[finite]
     negative = float(np.mean(image.data[finite] < center - 3.0 * depth))
     checks += [
-        _at_least(
+        at_least(
             "dynamic_range",
             peak / sigma,
             None,
             options.min_dynamic_range,
             f"the peak, {1e3 * peak:.4g} mJy/beam, is {peak / sigma:.1f} times the noise, {1e3 * sigma:.3g} mJy/beam",
         ),
-        _at_least(
+        at_least(
             "peak_snr",
             peak / local,
             None,
             options.min_peak_snr,
             f"the peak is {peak / local:.1f} times the noise near it",
         ),
-        _at_most(
+        at_most(
             "negative_fraction",
             negative,
             options.max_negative_fraction,
@@ -178,9 +178,9 @@ def mosaic_checks(
         reason = "no reference catalogue covers the mosaic"
         return [
             *checks,
-            _unmeasured("flux_ratio", options.flux_ratio_warning, options.flux_ratio_failure, reason),
-            _unmeasured("completeness", options.completeness_warning, options.completeness_failure, reason),
-            _unmeasured("astrometry", options.astrometry_warning_beam, options.astrometry_failure_beam, reason),
+            unmeasured("flux_ratio", options.flux_ratio_warning, options.flux_ratio_failure, reason),
+            unmeasured("completeness", options.completeness_warning, options.completeness_failure, reason),
+            unmeasured("astrometry", options.astrometry_warning_beam, options.astrometry_failure_beam, reason),
         ]
     beam = mosaic.beam
     width = float(np.sqrt(beam.major_arcsec * beam.minor_arcsec)) if beam is not None else float("nan")
@@ -197,8 +197,8 @@ def noise_map_check(image: SkyImage, noise: SkyImage, options: QAOptions) -> Che
     scatter = robust_scatter(image.data / noise.data)
     limits = options.noise_map_warning, options.noise_map_failure
     if not np.isfinite(scatter):
-        return _unmeasured("noise_map", *limits, "image and noise map have no pixel in common")
-    return _near_one("noise_map", scatter, *limits, "is the scatter of the image in units of its noise map")
+        return unmeasured("noise_map", *limits, "image and noise map have no pixel in common")
+    return near_one("noise_map", scatter, *limits, "is the scatter of the image in units of its noise map")
 
 
 def flux_ratio_check(sources: ReferenceSources, options: QAOptions) -> Check:
@@ -209,9 +209,9 @@ def flux_ratio_check(sources: ReferenceSources, options: QAOptions) -> Check:
     if number < options.min_reference_sources:
         needed = options.min_reference_sources
         reason = f"{number} isolated reference sources above {RATIO_SNR:g} sigma; {needed} are needed"
-        return _unmeasured("flux_ratio", *limits, reason)
+        return unmeasured("flux_ratio", *limits, reason)
     ratio = float(np.median(sources.flux_jy[use] / sources.reference_jy[use]))
-    return _near_one("flux_ratio", ratio, *limits, f"is the median flux ratio of {number} isolated sources")
+    return near_one("flux_ratio", ratio, *limits, f"is the median flux ratio of {number} isolated sources")
 
 
 def completeness_check(sources: ReferenceSources, options: QAOptions) -> Check:
@@ -221,11 +221,11 @@ def completeness_check(sources: ReferenceSources, options: QAOptions) -> Check:
     number = int(expected.sum())
     if number < MIN_EXPECTED:
         reason = f"{number} sources are expected above {EXPECTED_SNR:g} sigma; {MIN_EXPECTED} are needed"
-        return _unmeasured("completeness", *limits, reason)
+        return unmeasured("completeness", *limits, reason)
     found = sources.flux_jy[expected] >= DETECTION_SNR * sources.local_noise_jy[expected]
     fraction = float(np.mean(found))
     what = f"{int(found.sum())} of {number} sources expected above {EXPECTED_SNR:g} sigma were found"
-    return _at_least("completeness", fraction, *limits, what)
+    return at_least("completeness", fraction, *limits, what)
 
 
 def astrometry_check(sources: ReferenceSources, beam_arcsec: float, options: QAOptions) -> Check:
@@ -235,7 +235,7 @@ def astrometry_check(sources: ReferenceSources, beam_arcsec: float, options: QAO
     number = int(use.sum())
     if number < options.min_reference_sources or not beam_arcsec > 0.0:
         reason = f"{number} isolated reference sources above {RATIO_SNR:g} sigma and a beam of {beam_arcsec:g} arcsec"
-        return _unmeasured("astrometry", *limits, f"{reason}; {options.min_reference_sources} and a beam are needed")
+        return unmeasured("astrometry", *limits, f"{reason}; {options.min_reference_sources} and a beam are needed")
     east, north = sources.offset_east_arcsec[use], sources.offset_north_arcsec[use]
     measured = np.isfinite(east) & np.isfinite(north)
     if 2 * measured.sum() < number:
@@ -246,7 +246,7 @@ def astrometry_check(sources: ReferenceSources, beam_arcsec: float, options: QAO
         f"the median offset of {int(measured.sum())} sources is {distance:.3f} beams "
         f'(median shift {np.median(east[measured]):+.2f}" east, {np.median(north[measured]):+.2f}" north)'
     )
-    return _at_most("astrometry", distance, *limits, what)
+    return at_most("astrometry", distance, *limits, what)
 
 
 def _bright(sources: ReferenceSources) -> NDArray[np.bool_]:
@@ -266,22 +266,26 @@ def _noise_around_peak(image: SkyImage, default: float) -> float:
     return local if local > 0.0 else default
 
 
-def _unmeasured(name: str, warning: float | None, failure: float | None, reason: str) -> Check:
+def unmeasured(name: str, warning: float | None, failure: float | None, reason: str) -> Check:
+    """Return a check for which there was nothing to measure."""
     return Check(name, None, warning, failure, Verdict.UNMEASURED, reason)
 
 
-def _near_one(name: str, value: float, warning: float, failure: float, what: str) -> Check:
+def near_one(name: str, value: float, warning: float, failure: float, what: str) -> Check:
+    """Return a check of a ratio whose right value is one."""
     verdict = _verdict(abs(value - 1.0) > warning, abs(value - 1.0) > failure)
     limits = f"more than {warning:g} from one warns, {failure:g} fails"
     return Check(name, value, warning, failure, verdict, f"{value:.3f} {what}; {limits}")
 
 
-def _at_least(name: str, value: float, warning: float | None, failure: float | None, what: str) -> Check:
+def at_least(name: str, value: float, warning: float | None, failure: float | None, what: str) -> Check:
+    """Return a check of a value that should not be small."""
     verdict = _verdict(warning is not None and value < warning, failure is not None and value < failure)
     return Check(name, value, warning, failure, verdict, f"{what}; {_limits('below', warning, failure)}")
 
 
-def _at_most(name: str, value: float, warning: float | None, failure: float | None, what: str) -> Check:
+def at_most(name: str, value: float, warning: float | None, failure: float | None, what: str) -> Check:
+    """Return a check of a value that should not be large."""
     verdict = _verdict(warning is not None and value > warning, failure is not None and value > failure)
     return Check(name, value, warning, failure, verdict, f"{what}; {_limits('above', warning, failure)}")
 

@@ -67,6 +67,15 @@ class FinalizationStatus(StrEnum):
     """QA or validation failed."""
 
 
+class LinkKind(StrEnum):
+    """What ties a product, the child, to one that came before it, the parent."""
+
+    DERIVED_FROM = "derived_from"
+    """The child was made from the parent."""
+    SUPERSEDES = "supersedes"
+    """The child is the parent, made anew."""
+
+
 class DataRegistryBase(DeclarativeBase):
     """The tables of data_registry.sqlite3."""
 
@@ -123,6 +132,7 @@ class DataProduct(DataRegistryBase):
     superseded_by: Mapped[str | None]
     retracted_at: Mapped[float | None]
     retract_reason: Mapped[str | None]
+    retry_at: Mapped[float | None]
 
     @property
     def details(self) -> dict[str, object]:

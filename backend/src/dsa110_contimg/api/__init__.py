@@ -1,0 +1,1 @@
+"""The registry over HTTP: what a program reads instead of the database's files."""

@@ -1,0 +1,119 @@
+"""Products: the list, one with all that is known about it, and where it comes from.
+
+A list comes in pages in order of registration. `next` is the cursor of the page behind, or null; products that are
+registered meanwhile come at the end, so that whoever follows the cursors sees each product once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from dsa110_contimg.database.criteria import publish_blockers
+from dsa110_contimg.database.models import ProductStatus
+from dsa110_contimg.database.product_report import describe_product
+from dsa110_contimg.database.registry_rows import ProductRow, RegistryConnection, list_data, open_registry
+from dsa110_contimg.database.session import database_path, on_server
+from dsa110_contimg.errors import ConfigurationError, PublishError, UnknownProductError
+from dsa110_contimg.prov_json import prov_document
+
+MAX_PAGE = 500
+router = APIRouter(prefix="/data-registry", tags=["data-registry"])
+
+
+class Listing(BaseModel):
+    """Which products a list holds; a parameter that is not one of these is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: ProductStatus | None = Field(None, description="Only products of this status.")
+    type: str | None = Field(None, description="Only products of this type, such as mosaic.")
+    tag: str | None = Field(None, description="Only products that carry this tag.")
+    cursor: str | None = Field(None, description="The `next` of the page before.")
+    limit: int = Field(50, ge=1, le=MAX_PAGE, description="Most products of a page.")
+
+
+class Entry(BaseModel):
+    """One product in a list."""
+
+    data_id: str
+    data_type: str
+    status: ProductStatus
+    qa_status: str | None
+    staged_at: float
+    published_at: float | None
+    published_path: str | None
+    size_bytes: int | None
+    sha256: str | None
+    superseded_by: str | None
+    blockers: list[str] = Field(description="Why it is not published yet, one sentence each.")
+
+
+class Page(BaseModel):
+    """A part of the list."""
+
+    items: list[Entry]
+    next: str | None = Field(description="Cursor of the page behind; null at the end.")
+
+
+@router.get("")
+def list_products(request: Request, response: Response, wanted: Annotated[Listing, Query()]) -> Page:
+    """List products in order of registration."""
+    chosen = {"data_type": wanted.type, "status": wanted.status, "tag": wanted.tag, "after": wanted.cursor}
+    with _registry(request) as conn:
+        try:
+            rows = list_data(conn, **chosen, limit=wanted.limit + 1)
+        except PublishError as error:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
+    cursor = rows[wanted.limit - 1].data_id if len(rows) > wanted.limit else None
+    if cursor is not None:
+        response.headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
+    return Page(items=[_entry(row) for row in rows[: wanted.limit]], next=cursor)
+
+
+@router.get("/{data_id}")
+def get_product(request: Request, data_id: str) -> dict[str, Any]:
+    """Return a product: its row, each criterion with its figures, attempts, who published it, links, provenance."""
+    return _described(request, data_id)
+
+
+@router.get("/{data_id}/provenance")
+def get_provenance(request: Request, data_id: str) -> dict[str, Any]:
+    """Return where a product comes from, as PROV-JSON."""
+    return prov_document(_described(request, data_id))
+
+
+def _described(request: Request, data_id: str) -> dict[str, Any]:
+    with _registry(request) as conn:
+        try:
+            return describe_product(conn, data_id)
+        except UnknownProductError as error:
+            raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
+
+
+def _entry(row: ProductRow) -> Entry:
+    told = {name: getattr(row, name) for name in Entry.model_fields if name != "blockers"}
+    done = row.status in {ProductStatus.PUBLISHED, ProductStatus.RETRACTED}
+    return Entry(**told, blockers=[] if done else publish_blockers(row))
+
+
+@contextmanager
+def _registry(request: Request) -> Iterator[RegistryConnection]:
+    """Open the registry; one that does not exist is not made."""
+    path: Path | None = request.app.state.registry_file
+    check_registry(path)
+    with open_registry(path) as conn:
+        yield conn
+
+
+def check_registry(path: Path | None) -> None:
+    """Raise ConfigurationError if a registry file, or else the configured one, is not there."""
+    if path is None and on_server():
+        return
+    path = path or database_path("data_registry")
+    if not path.exists():
+        raise ConfigurationError(f"registry {path} does not exist: run `contimg init`")

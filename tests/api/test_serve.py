@@ -1,0 +1,66 @@
+"""`contimg serve`, as a process: it listens, answers, and says in one sentence why it cannot."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.api.conftest import Add
+
+from dsa110_contimg.cli.serve import serve
+from dsa110_contimg.errors import ConfigurationError
+
+WAIT_S = 60.0
+
+
+@contextmanager
+def contimg(*words: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "dsa110_contimg.cli.main", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=WAIT_S)
+
+
+@pytest.mark.usefixtures("installation")
+def test_it_answers_until_it_is_interrupted(add: Add) -> None:
+    add("m1", published=True)
+    with contimg("serve", "--port", "0") as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(address, timeout=WAIT_S) as answer:
+            assert [item["data_id"] for item in json.load(answer)["items"]] == ["m1"]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_S)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.usefixtures("installation")
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigurationError, match="choose another --port"),
+    ):
+        serve(port=taken.getsockname()[1])
+
+
+@pytest.mark.usefixtures("installation")
+def test_a_host_that_is_not_ours_is_one_sentence() -> None:
+    with pytest.raises(ConfigurationError, match="check --host and --port"):
+        serve(host="nosuch.invalid", port=0)
+
+
+def test_it_needs_a_registry_and_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_ROOT", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="run `contimg init`"):
+        serve(port=0)
+    assert not list(tmp_path.iterdir())
