@@ -228,6 +228,21 @@ def test_an_attempt_elsewhere_whose_lease_ran_out_is_taken_over(registry: Regist
     assert (product.status, product.attempt, product.publish_attempts) == ("published", 2, 1)
 
 
+@pytest.mark.parametrize(("died", "actions", "status"), [(1, [REDO], "published"), (2, [GIVE_UP], "failed")])
+def test_a_product_that_kills_its_process_is_not_tried_for_ever(
+    registry: Registry, died: int, actions: list[RecoveryAction], status: str
+) -> None:
+    found = Found(registry, folder=False)
+    found.set_row("publishing", GONE, noted=True)
+    registry.sql(f"UPDATE data_registry SET publish_attempts = {died}")
+    found.put(found.source, INTACT)
+    assert found.recover() == actions
+    product = get_data(registry.conn, "m1")
+    assert (product.status, product.publish_attempts) == (status, died + 1)
+    assert ("died in each of 3 attempts" in (product.publish_error or "")) == (status == "failed")
+    assert found.recover() == []
+
+
 def test_a_product_whose_row_lost_its_lease_is_taken_over(registry: Registry) -> None:
     found = Found(registry, folder=True)
     found.set_row("publishing", this_process(), noted=True)

@@ -3,7 +3,7 @@
     row                        source    scratch   target      action
     ------------------------   -------   -------   ---------   -----------------------------------------------
     publishing                 -         -         intact      finish     commit the row
-    publishing                 there     -         absent      redo       publish it again
+    publishing                 there     -         absent      redo       publish it again, up to the limit of attempts
     publishing                 absent    intact    absent      salvage    name the copy, then finish
     published, with an owner   -         -         intact      clean      remove what is left in staging
     published, with an owner   intact    -         absent      redo       the commit outlived its undoing
@@ -28,6 +28,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, func, or_, update
 
 from dsa110_contimg.database import publishing
+from dsa110_contimg.database.criteria import MAX_ATTEMPTS
 from dsa110_contimg.database.models import DataProduct
 from dsa110_contimg.database.ownership import is_gone, this_process
 from dsa110_contimg.database.product_paths import Roots
@@ -185,7 +186,12 @@ def recover_publishing(
         action = RecoveryAction.NOTHING
         try:
             action = _needed(row)
-            _act(conn, row, action, roots)
+            if action is RecoveryAction.REDO and _died_too_often(row):
+                action = _give_up(
+                    conn, row, f"its process died in each of {MAX_ATTEMPTS} attempts: see why, then retry"
+                )
+            else:
+                _act(conn, row, action, roots)
         except (PipelineError, OSError, *STORAGE_ERRORS) as error:
             logger.warning("recovery of %s: %s", row.data_id, error)
             if isinstance(error, PublishError) and action is RecoveryAction.NOTHING:
@@ -204,6 +210,12 @@ def _give_up(conn: RegistryConnection, row: ProductRow, told: str) -> RecoveryAc
         return RecoveryAction.NOTHING
     record_failure(claimed, told)
     return RecoveryAction.GIVE_UP
+
+
+def _died_too_often(row: ProductRow) -> bool:
+    """Return whether a product seems to kill whoever publishes it; one with a final name already is never given up."""
+    named = any(item.target is not None and item.target.exists() for item in _items(row))
+    return row.status == "publishing" and (row.publish_attempts or 0) + 1 >= MAX_ATTEMPTS and not named
 
 
 def _needed(row: ProductRow) -> RecoveryAction:
