@@ -12,6 +12,7 @@ from tests.database.conftest import Registry
 from tests.database.nobody import NOBODY, ONLY_ROOT, by_nobody, open_to_all
 
 from dsa110_contimg.database import publications, publishing
+from dsa110_contimg.database.claims import PublishRequest, claim
 from dsa110_contimg.database.data_registry import (
     get_data,
     list_data,
@@ -20,7 +21,6 @@ from dsa110_contimg.database.data_registry import (
     register_data_instance,
 )
 from dsa110_contimg.database.ownership import this_process
-from dsa110_contimg.database.publications import PublishRequest, claim
 from dsa110_contimg.errors import FencedError, PublishError, SourceError, TargetError
 
 MODES = pytest.mark.parametrize("mode", ["move", "copy"])

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dsa110_contimg.database import contents, publications, publishing
-from dsa110_contimg.database.claims import CLOCKS_APART_S, LEASE_S, is_late
+from dsa110_contimg.database.claims import CLOCKS_APART_S, LEASE_S, Claim, PublishRequest, claim, is_late
 from dsa110_contimg.database.data_registry import get_data, publish_data_instance, recover_publishing
-from dsa110_contimg.database.publications import PublishRequest, carry_out, claim
+from dsa110_contimg.database.publications import carry_out
 from dsa110_contimg.database.registry_rows import STORAGE_ERRORS, open_registry
 from dsa110_contimg.errors import ConfigurationError, FencedError, PublishError
 
@@ -123,8 +123,8 @@ def test_a_source_of_another_is_not_removed(
     content, times = source.read_bytes(), source.stat()
     original = publications.remove_sources
 
-    def late(claimed: publications.Claim, sources: list[tuple[Path, publishing.Signature]]) -> None:
-        recovery = publications.Claim(rival.conn, "m1", claimed.attempt, claimed.extended_at)
+    def late(claimed: Claim, sources: list[tuple[Path, publishing.Signature]]) -> None:
+        recovery = Claim(rival.conn, "m1", claimed.attempt, claimed.extended_at)
         original(recovery, sources)
         assert not source.exists()
         source.write_bytes(content)

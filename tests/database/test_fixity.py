@@ -13,10 +13,10 @@ from tests.database.conftest import Registry
 from tests.database.nobody import ONLY_ROOT, by_nobody, open_to_all
 
 from dsa110_contimg.database import disk_steps, fixity, publications, publishing, retraction
+from dsa110_contimg.database.claims import PublishRequest, claim
 from dsa110_contimg.database.data_registry import get_data, publish_data_instance, register_data_instance
 from dsa110_contimg.database.fixity import Finding, Findings, FixityReport, verify
 from dsa110_contimg.database.ownership import this_process
-from dsa110_contimg.database.publications import PublishRequest, claim
 from dsa110_contimg.database.retraction import retract
 from dsa110_contimg.formats import fits_image
 from dsa110_contimg.visibilities import SkyImage, SkyPosition

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dsa110_contimg.database import contents, publications, publishing
+from dsa110_contimg.database.claims import Claim
 from dsa110_contimg.database.data_registry import get_data, publish_data_instance
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.publications import RETRY_BASE_S, RETRY_CAP_S, retry_delay_s
@@ -163,7 +164,7 @@ def test_nobody_elses_file_is_touched_when_names_collide(
     target = target_of(registry_file, source)
     original = publications._note
 
-    def late(claimed: publications.Claim, prepared: list[publishing.Prepared]) -> None:
+    def late(claimed: Claim, prepared: list[publishing.Prepared]) -> None:
         target.write_bytes(b"somebody else's")
         original(claimed, prepared)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dsa110_contimg.database import publications, publishing
+from dsa110_contimg.database.claims import LEASE_S, Claim, Held, PublishRequest, claim
 from dsa110_contimg.database.data_registry import (
     get_data,
     publish_data_instance,
@@ -25,7 +26,6 @@ from dsa110_contimg.database.data_registry import (
 )
 from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.database.product_paths import Roots, plan_transfers
-from dsa110_contimg.database.publications import PublishRequest, claim
 from dsa110_contimg.database.publishing import Transfer
 from dsa110_contimg.errors import FencedError, PublishError
 
@@ -184,12 +184,12 @@ def test_a_source_that_grows(registry_file: Registry, monkeypatch: pytest.Monkey
 
     limits = {"move": 20001, "copy": 20002}
 
-    def grow(_claimed: publications.Claim) -> None:
+    def grow(_claimed: Claim) -> None:
         if source.stat().st_size < limits[mode]:
             with source.open("ab") as stream:
                 stream.write(b"x")
 
-    monkeypatch.setattr(publications.Claim, "beat", grow)
+    monkeypatch.setattr(Claim, "beat", grow)
     for mode in limits:
         with pytest.raises(PublishError, match="still being written"):
             publish_data_instance(registry_file.conn, "m1", mode=mode, roots=registry_file.roots)
@@ -290,7 +290,7 @@ def test_a_long_copy_extends_its_lease(registry: Registry, monkeypatch: pytest.M
     first = get_data(registry.conn, "m1").lease_expires_at
     claimed.beat()
     assert get_data(registry.conn, "m1").lease_expires_at == first
-    monkeypatch.setattr(time, "time", lambda: claimed.extended_at + publications.LEASE_S / 5)
+    monkeypatch.setattr(time, "time", lambda: claimed.extended_at + LEASE_S / 5)
     claimed.beat()
     assert (get_data(registry.conn, "m1").lease_expires_at or 0.0) > (first or 0.0) + 1.0
 
@@ -369,7 +369,7 @@ def test_a_staged_file_that_was_remade_is_not_deleted(registry: Registry, monkey
     source = registry.add()
     original = publications._commit
 
-    def remake(held: publications.Held, product: publishing.Prepared, *, released: bool) -> None:
+    def remake(held: Held, product: publishing.Prepared, *, released: bool) -> None:
         original(held, product, released=released)
         source.unlink()
         source.write_bytes(b"a newer content under the same name")

@@ -18,9 +18,9 @@ import pytest
 from tests.database.crash_house import Tree, content, tree
 
 from dsa110_contimg.database import publishing, recovery
+from dsa110_contimg.database.claims import Claim
 from dsa110_contimg.database.data_registry import get_data, publish_data_instance, recover_publishing
 from dsa110_contimg.database.ownership import this_process
-from dsa110_contimg.database.publications import Claim
 from dsa110_contimg.database.publishing import fingerprint, scratch_path
 from dsa110_contimg.database.recovery import PathState, RecoveryAction, gravest, recovery_action
 from dsa110_contimg.database.registry_rows import ProductRow, RegistryConnection, find_rows, open_registry

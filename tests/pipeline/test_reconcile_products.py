@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dsa110_contimg.config import Settings
-from dsa110_contimg.database import get_session, init_databases, leases, reset_engines
+from dsa110_contimg.database import get_session, leases, reset_engines
 from dsa110_contimg.database.data_registry import (
     ensure_data_registry_db,
     finalize_data,
@@ -31,21 +31,9 @@ from dsa110_contimg.pipeline.status import overview
 NAME = "mosaic_2025-10-01_08-49-00"
 
 
-@pytest.fixture(scope="module")
-def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state folder of a fresh installation."""
-    folder = tmp_path_factory.mktemp("empty")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIPELINE_ROOT", str(folder))
-        reset_engines()
-        init_databases()
-    reset_engines()
-    return folder / "state"
-
-
 @pytest.fixture
-def root(empty_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    shutil.copytree(empty_state, tmp_path / "state")
+def root(empty_databases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    shutil.copytree(empty_databases, tmp_path / "state")
     monkeypatch.setenv("PIPELINE_ROOT", str(tmp_path))
     reset_engines()
     for folder in ("incoming", "products", "stage/mosaics"):
@@ -192,6 +180,18 @@ def test_status_says_what_blocks_a_product_and_what_to_do(staged: Path, statemen
     assert staged.exists()
     told = overview().not_published[NAME]
     assert [word for word in words if word not in told] == []
+
+
+def test_a_lease_that_cannot_be_true_holds_nobody_up(staged: Path, root: Path) -> None:
+    """A clock that was set back leaves leases that seem to end next year."""
+    change(
+        "UPDATE data_registry SET status = 'publishing', owner = 'elsewhere.example:7:12345', attempt = 1,"
+        f" finalization_status = 'finalized', lease_expires_at = {time.time() + 3.2e7}"
+    )
+    reconcile(PhotometryOptions())
+    assert product().status == "published"
+    assert not staged.exists()
+    assert (root / "products" / "mosaics" / staged.name).read_bytes() == b"pixels"
 
 
 def test_a_retraction_that_was_interrupted_is_finished_by_the_next_run(

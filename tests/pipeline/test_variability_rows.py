@@ -1,11 +1,11 @@
 """From rows of photometry to statistics and candidates, in a real database."""
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import select
+from tests.pipeline.conftest import photometry_row
 
 from dsa110_contimg.database import get_session, init_databases, reset_engines
 from dsa110_contimg.database.models import ESECandidate, Photometry, VariabilityStats
@@ -48,20 +48,7 @@ def fill(order: list[int], scales: np.ndarray, *, dip: float = 0.6) -> None:
 
 
 def row(path: str, index: int, flux: float, mjd: float) -> dict[str, str | float | int | None]:
-    error = 0.001 + 0.005 * abs(flux)
-    return {
-        "image_path": path,
-        "source_id": f"S{index:02d}",
-        "ra_deg": 20.0 + 0.1 * index,
-        "dec_deg": 33.0,
-        "peak_jyb": flux,
-        "flux_jy": flux,
-        "flux_err_jy": error,
-        "local_rms_jyb": 0.001,
-        "flags": 0,
-        "mjd": mjd,
-        "measured_at": time.time(),
-    }
+    return photometry_row(path, f"S{index:02d}", 20.0 + 0.1 * index, flux, mjd)
 
 
 def outcome() -> tuple[list[str], dict[str, tuple[float | None, float | None]]]:

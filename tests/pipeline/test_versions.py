@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy import update as update_rows
 from tests.database import postgresql_server
+from tests.pipeline.conftest import photometry_row
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, init_databases, reset_engines
@@ -37,26 +37,14 @@ def name_of(epoch: int, version: int = 1) -> str:
     return f"mosaic_2025-10-{epoch + 1:02d}_08-49-00" + (f"_{version}" if version > 1 else "")
 
 
-@pytest.fixture(scope="module")
-def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state folder of a fresh installation."""
-    folder = tmp_path_factory.mktemp("empty")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIPELINE_ROOT", str(folder))
-        reset_engines()
-        init_databases()
-    reset_engines()
-    return folder / "state"
-
-
 @pytest.fixture
-def survey(empty_state: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Survey:
+def survey(empty_databases: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Survey:
     """Begin an installation of its own with a published mosaic per epoch; in the bad one a source dips by half."""
 
     def begin(epochs: Collection[int] = range(EPOCHS)) -> None:
         print(f"seed {SEED}")
         root = tmp_path_factory.mktemp("root")
-        shutil.copytree(empty_state, root / "state")
+        shutil.copytree(empty_databases, root / "state")
         monkeypatch.setenv("PIPELINE_ROOT", str(root))
         reset_engines()
         for epoch in epochs:
@@ -78,9 +66,9 @@ def add_mosaic(epoch: int, version: int = 1, *, dip: float = 1.0, status: str = 
     truth = np.geomspace(0.05, 2.0, SOURCES)
     flux = truth * (1.0 + 0.05 * np.sin(epoch)) * np.where(np.arange(SOURCES) == EVENT, dip, 1.0)
     flux = flux + rng.normal(scale=0.001 + 0.005 * truth)
-    rows = [row(path, f"S{i:02d}", 20.0 + 0.1 * i, flux[i], mjd) for i in range(SOURCES)]
+    rows = [photometry_row(str(path), f"S{i:02d}", 20.0 + 0.1 * i, flux[i], mjd) for i in range(SOURCES)]
     if epoch == BAD:
-        rows.append(row(path, ONLY_THERE, 30.0, 0.1, mjd))
+        rows.append(photometry_row(str(path), ONLY_THERE, 30.0, 0.1, mjd))
     with get_session("products") as session:
         ms_index_upsert(session, ms, stage="photometry_complete", mid_mjd=mjd)
         MosaicRepository.store(
@@ -100,23 +88,6 @@ def add_mosaic(epoch: int, version: int = 1, *, dip: float = 1.0, status: str = 
     with open_registry() as connection:
         register_data_instance(connection, "mosaic", name, settings.stage / "mosaics" / f"{name}.fits")
     change(name, status=status, published_path=str(path))
-
-
-def row(path: Path, source: str, ra: float, flux: float, mjd: float) -> dict[str, str | float | int | None]:
-    error = 0.001 + 0.005 * abs(flux)
-    return {
-        "image_path": str(path),
-        "source_id": source,
-        "ra_deg": ra,
-        "dec_deg": 33.0,
-        "peak_jyb": flux,
-        "flux_jy": flux,
-        "flux_err_jy": error,
-        "local_rms_jyb": 0.001,
-        "flags": 0,
-        "mjd": mjd,
-        "measured_at": time.time(),
-    }
 
 
 def change(name: str, **columns: str | float | None) -> None:

@@ -191,3 +191,8 @@ def claim(conn: RegistryConnection, row: ProductRow, request: PublishRequest) ->
 def is_late(lease_expires_at: float | None, now: float) -> bool:
     """Return whether a lease has run out, or ends later than any can: then a clock was set back since it was given."""
     return lease_expires_at is None or not now <= lease_expires_at <= now + LEASE_S + CLOCKS_APART_S
+
+
+def is_abandoned(owner: str | None, lease_expires_at: float | None, now: float) -> bool:
+    """Return whether nobody works any more on a product that is held: its owner is gone, or late."""
+    return is_gone(owner) or is_late(lease_expires_at, now)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import and_, case, or_, update
 
+from dsa110_contimg.database.claims import PublishRequest
 from dsa110_contimg.database.criteria import (
     AUTO_CRITERIA,
     MAX_ATTEMPTS,
@@ -31,7 +32,7 @@ from dsa110_contimg.database.product_entries import (
     untag_data,
 )
 from dsa110_contimg.database.product_paths import Roots
-from dsa110_contimg.database.publications import PublishRequest, publish
+from dsa110_contimg.database.publications import publish
 from dsa110_contimg.database.recovery import recover_publishing
 from dsa110_contimg.database.registry_rows import (
     ProductRow,

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsa110_contimg.database import publishing
-from dsa110_contimg.database.claims import is_late
+from dsa110_contimg.database.claims import is_abandoned
 from dsa110_contimg.database.models import DataProduct
-from dsa110_contimg.database.ownership import is_gone
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.publishing import Fingerprint, scratch_path
 from dsa110_contimg.database.registry_rows import ProductRow, RegistryConnection, find_rows, get_data
@@ -109,9 +108,9 @@ def verify(
 
 def is_alive(row: ProductRow) -> bool:
     """Return whether an attempt may be moving the files of a product at this moment."""
-    if row.status not in {"publishing", "retracted"} or row.owner is None or is_gone(row.owner):
+    if row.status not in {"publishing", "retracted"} or row.owner is None:
         return False
-    return not is_late(row.lease_expires_at, time.time())
+    return not is_abandoned(row.owner, row.lease_expires_at, time.time())
 
 
 def _items(row: ProductRow) -> list[Item]:
@@ -121,11 +120,7 @@ def _items(row: ProductRow) -> list[Item]:
     if row.status != "retracted":
         return []
     kept = [(item.source if _not_yet_moved(row, item.target) else item.target, item.content) for item in removals(row)]
-    tombstone = (
-        Path(row.published_path or ""),
-        None if row.sha256 is None else Fingerprint(row.sha256, row.size_bytes or 0),
-    )
-    return kept or [tombstone]
+    return kept or published_items(row)[-1:]
 
 
 def _not_yet_moved(row: ProductRow, target: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.database.claims import is_late
+from dsa110_contimg.database.claims import is_abandoned
 from dsa110_contimg.database.criteria import (
     MAX_ATTEMPTS,
     Criterion,
@@ -25,7 +25,6 @@ from dsa110_contimg.database.criteria import (
 )
 from dsa110_contimg.database.explanations import explaining
 from dsa110_contimg.database.models import QACheck
-from dsa110_contimg.database.ownership import is_gone
 from dsa110_contimg.database.product_entries import list_links, list_tags
 from dsa110_contimg.database.registry_rows import ProductRow, RegistryConnection, get_data, location_of
 from dsa110_contimg.database.session import database_path, engine_of_file, get_engine
@@ -142,7 +141,7 @@ def _after_failure(row: ProductRow, now: float) -> str:
 
 def _rest(row: ProductRow, now: float) -> str:
     held = row.owner is not None or row.status == "publishing"
-    if held and (is_gone(row.owner) or is_late(row.lease_expires_at, now)):
+    if held and is_abandoned(row.owner, row.lease_expires_at, now):
         return "a process stopped in the middle: `contimg registry recover`"
     if held:
         return f"wait: {row.owner} works on it"

@@ -18,29 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsa110_contimg.database import publishing
-from dsa110_contimg.database.claims import LEASE_S, Claim, Held, PublishRequest, claim, is_late
+from dsa110_contimg.database.claims import Claim, Held, PublishRequest, claim
 from dsa110_contimg.database.models import DataProduct
 from dsa110_contimg.database.product_entries import mark_superseded
 from dsa110_contimg.database.product_paths import Roots, plan_transfers
 from dsa110_contimg.database.publishing import Fingerprint, Prepared, Signature
 from dsa110_contimg.database.registry_rows import STORAGE_ERRORS, ProductRow, RegistryConnection, find_rows, get_data
 from dsa110_contimg.errors import ConfigurationError, FencedError, PublishError, SourceError, TargetError
-
-__all__ = [
-    "LEASE_S",
-    "Claim",
-    "Held",
-    "PublishRequest",
-    "carry_out",
-    "claim",
-    "is_late",
-    "publish",
-    "record_failure",
-    "recorded_fingerprints",
-    "release",
-    "remove_sources",
-    "retry_delay_s",
-]
 
 logger = logging.getLogger(__name__)
 

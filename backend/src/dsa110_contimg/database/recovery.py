@@ -28,16 +28,13 @@ from typing import NamedTuple
 from sqlalchemy import and_, func, or_, update
 
 from dsa110_contimg.database import publishing
+from dsa110_contimg.database.claims import LEASE_S, Claim, PublishRequest, is_abandoned
 from dsa110_contimg.database.criteria import MAX_ATTEMPTS
 from dsa110_contimg.database.models import DataProduct
-from dsa110_contimg.database.ownership import is_gone, this_process
+from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.publications import (
-    LEASE_S,
-    Claim,
-    PublishRequest,
     carry_out,
-    is_late,
     record_failure,
     recorded_fingerprints,
     remove_sources,
@@ -231,7 +228,7 @@ def _needed(row: ProductRow) -> RecoveryAction:
 def _left_behind(conn: RegistryConnection, moment: float) -> Iterator[ProductRow]:
     unfinished = and_(DataProduct.status.in_(("published", "retracted")), DataProduct.owner.is_not(None))
     for row in find_rows(conn, or_(DataProduct.status == "publishing", unfinished)):
-        if is_gone(row.owner) or is_late(row.lease_expires_at, moment):
+        if is_abandoned(row.owner, row.lease_expires_at, moment):
             yield row
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue, leases
+from dsa110_contimg.database.claims import is_abandoned
 from dsa110_contimg.database.criteria import AUTO_CRITERIA, due
 from dsa110_contimg.database.data_registration import publish_ready, recover_publishing, set_photometry_status
 from dsa110_contimg.database.models import (
@@ -155,7 +156,7 @@ def recover_publications() -> None:
                     )
                 )
             )
-            if is_gone(row.owner) or (row.lease_expires_at or 0.0) < time.time()
+            if is_abandoned(row.owner, row.lease_expires_at, time.time())
         ]
     if interrupted:
         with open_registry() as connection:
