@@ -60,6 +60,12 @@ NOT_RUN = {
     "contimg simulate ": "simulates for minutes; tests/simulation does it in small",
     "contimg serve": "serves until it is stopped; tests/api runs it",
     "contimg demo ": "the demo takes minutes: CI runs it",
+    "contimg worker ": "waits for a scheduler that is not here; tests/pipeline/test_dask_crew.py runs it",
+    "pip install 'dsa110-contimg[dask]'": "installs from a registry; tests/integration/test_dask.py runs it",
+    "docker build ": "builds an image; tests/test_deployment.py checks its files",
+    "contimg doctor": "judges the machine it runs on; tests/housekeeping makes each of its findings",
+    "contimg restore ": "needs a backup of that name; tests/housekeeping restores its own",
+    "slack=": "sends to addresses that do not exist; tests/monitoring sends to servers of its own",
 }
 """Blocks of our own documents with a line that begins so are only parsed (tests/test_docs.py) → why.
 

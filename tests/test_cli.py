@@ -18,6 +18,7 @@ from tests.commands import COMMANDS, parse_call
 from dsa110_contimg import __version__
 from dsa110_contimg.cli import main as cli_main
 from dsa110_contimg.database.session import reset_engines
+from dsa110_contimg.monitoring.logs import configure_logs
 
 CATALOG = "name,ra_deg,dec_deg,flux_jy,flux_err_jy\nA,24.4,33.1,1.0,0.03\nB,25.0,33.2,0.2,0.006\n"
 
@@ -34,7 +35,7 @@ Contimg = Callable[..., Result]
 
 
 @pytest.fixture
-def contimg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Contimg:
+def contimg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Contimg]:
     """Run the command in this process, as its console script does; an exception that escapes fails the test."""
 
     def call(*words: object) -> Result:
@@ -48,7 +49,8 @@ def contimg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         assert isinstance(code, int)
         return Result(code, captured.out, captured.err)
 
-    return call
+    yield call
+    configure_logs(None)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`contimg serve`, as a process: it listens, answers, and says in one sentence why it cannot."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from tests.api.conftest import Add
 
 from dsa110_contimg.cli.serve import serve
 from dsa110_contimg.errors import ConfigurationError
+from dsa110_contimg.monitoring.metrics import CONTENT_TYPE
 
 WAIT_S = 60.0
 
@@ -39,6 +41,9 @@ def test_it_answers_until_it_is_interrupted(add: Add) -> None:
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(address, timeout=WAIT_S) as answer:
             assert [item["data_id"] for item in json.load(answer)["items"]] == ["m1"]
+        with urllib.request.urlopen(f"{address.partition('/api')[0]}/metrics", timeout=WAIT_S) as answer:
+            assert answer.headers["Content-Type"] == CONTENT_TYPE
+            assert re.search(r'contimg_products\{[^}]*status="published"[^}]*\} 1\.0', answer.read().decode())
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=WAIT_S)
         assert (process.returncode, out, err) == (0, "", "")

@@ -35,7 +35,9 @@ def test_first_file_is_kept_and_a_second_one_logged(caplog: pytest.LogCaptureFix
         assert [row.file_path for row in queue.list_subbands(session, GROUP)] == ["/in/a_sb00.hdf5", "/in/a_sb01.hdf5"]
         row = session.get_one(IngestQueue, GROUP)
         assert (row.state, row.received_at, row.last_update, row.expected_subbands) == ("collecting", 100.0, 200.0, 16)
-        assert queue.known_paths(session) == {"/in/a_sb00.hdf5", "/in/a_sb01.hdf5"}
+        paths = [f"/in/{name}_sb0{index}.hdf5" for name in "ab" for index in (0, 1)]
+        assert queue.find_settled(session, paths) == ({"/in/a_sb00.hdf5", "/in/a_sb01.hdf5"}, {})
+        assert queue.find_settled(session, paths[2:]) == (set(), {})
 
 
 def test_the_normal_life_of_a_group() -> None:
@@ -86,7 +88,8 @@ def test_a_quarantined_file_leaves_its_place_to_a_good_copy() -> None:
     with get_session("ingest") as session:
         (row,) = queue.list_quarantine(session, GROUP)
         assert (row.reason, row.quarantined_at) == ("times near MJD 55000", 9.0)
-        assert queue.known_paths(session) == {"/in/bad.hdf5", "/in/good.hdf5"}
+        settled = queue.find_settled(session, ["/in/bad.hdf5", "/in/good.hdf5", "/in/other.hdf5"])
+        assert settled == ({"/in/good.hdf5"}, {"/in/bad.hdf5": 9.0})
         assert queue.release_file(session, "/in/bad.hdf5")
         assert not queue.release_file(session, "/in/bad.hdf5")
     assert record("/in/bad.hdf5", 3) == "repeated"

@@ -53,7 +53,7 @@ def test_an_expired_lease_is_taken_over_and_the_old_owner_is_fenced(session: Ses
         lambda: leases.check_token(session, JOB, 1),
         lambda: leases.heartbeat(session, JOB, 1, 60.0, 71.0),
         lambda: leases.complete_job(session, JOB, 1, 71.0),
-        lambda: leases.fail_job(session, JOB, 1, "x", None, 71.0, retry=True),
+        lambda: fail(session, 1, "x", None, 71.0, retry=True),
         lambda: leases.postpone_job(session, JOB, 1, "x", None, 71.0),
     ]
     for late in overtaken:
@@ -68,7 +68,7 @@ def test_an_expired_lease_is_taken_over_and_the_old_owner_is_fenced(session: Ses
 
 def test_failures_waiting_and_reopening(session: Session) -> None:
     leases.claim_job(session, JOB, "me", 60.0, 10.0)
-    leases.fail_job(session, JOB, 1, "no memory", "last words", 11.0, retry=True)
+    fail(session, 1, "no memory", "last words", 11.0, retry=True)
     assert (job(session).state, job(session).error, job(session).log_tail) == ("pending", "no memory", "last words")
     assert leases.claim_job(session, JOB, "me", 60.0, 12.0) == 2
     leases.postpone_job(session, JOB, 2, "awaiting_transit", 500.0, 13.0)
@@ -78,7 +78,7 @@ def test_failures_waiting_and_reopening(session: Session) -> None:
     assert leases.claim_job(session, JOB, "me", 60.0, 1e9) is None
     assert leases.wake_job(session, JOB, 502.0)
     assert leases.claim_job(session, JOB, "me", 60.0, 503.0) == 4
-    leases.fail_job(session, JOB, 4, "hopeless", None, 504.0, retry=False)
+    fail(session, 4, "hopeless", None, 504.0, retry=False)
     assert leases.claim_job(session, JOB, "me", 60.0, 1e9) is None
     assert leases.reopen_job(session, JOB, 505.0)
     assert not leases.reopen_job(session, JOB, 505.0)
@@ -124,7 +124,7 @@ def test_never_two_owners_whatever_happens(steps: list[tuple[str, int, int]]) ->
                 elif action == "wait":
                     leases.postpone_job(session, JOB, held or 0, "waits", now + 5.0, now)
                 else:
-                    leases.fail_job(session, JOB, held or 0, "x", None, now, retry=action == "retry")
+                    fail(session, held or 0, "x", None, now, retry=action == "retry")
             except FencedError:
                 assert held != newest or not running
             else:
@@ -154,3 +154,8 @@ def test_a_process_that_is_gone_is_recognized() -> None:
     host, pid, start = this_process().rsplit(":", 2)
     assert pid == str(os.getpid())
     assert is_gone(f"{host}:{pid}:{int(start) + 1}"), "the same id, used again by a later process"
+
+
+def fail(session: Session, attempt: int, error: str, tail: str | None, now: float, *, retry: bool) -> None:
+    failure = leases.Failure(leases.FailureKind.ERROR, for_good=not retry)
+    leases.fail_job(session, JOB, attempt, failure, error=error, log_tail=tail, now=now)

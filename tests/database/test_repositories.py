@@ -141,11 +141,11 @@ def test_checks_and_the_worst_verdict() -> None:
 def test_a_tile_is_new_in_one_group_only() -> None:
     paths = tiles(14)
     with get_session("products") as session:
-        assert MosaicRepository.create_group(session, "mg_a", paths[:10], n_carried=0, now=1.0)
-        assert not MosaicRepository.create_group(session, "mg_a", paths[:10], n_carried=0, now=1.0)
-        assert not MosaicRepository.create_group(session, "mg_x", paths[5:12], n_carried=0, now=1.0)
+        assert MosaicRepository.create_group(session, "mg_a", paths[:10], now=1.0)
+        assert not MosaicRepository.create_group(session, "mg_a", paths[:10], now=1.0)
+        assert not MosaicRepository.create_group(session, "mg_x", paths[5:12], now=1.0)
         assert [row.path for row in MosaicRepository.unplaced_tiles(session)] == paths[10:]
-        assert MosaicRepository.create_group(session, "mg_b", paths[8:14], n_carried=2, now=2.0)
+        assert MosaicRepository.create_group(session, "mg_b", paths[8:14], carried=paths[8:10], now=2.0)
         assert MosaicRepository.unplaced_tiles(session) == []
         assert [row.path for row in MosaicRepository.members(session, "mg_b")] == paths[8:14]
         assert [row.group_id for row in MosaicRepository.list_groups(session, status="pending")] == ["mg_a", "mg_b"]

@@ -26,7 +26,7 @@ from dsa110_contimg.database import get_session, publications
 from dsa110_contimg.database.caltable_repository import CaltableRepository
 from dsa110_contimg.formats import caltable, measurement_set, scratch
 from dsa110_contimg.options import PipelineOptions, QAOptions
-from dsa110_contimg.pipeline import ingest, runner, tile_stages
+from dsa110_contimg.pipeline import attempt, ingest, runner, tile_stages
 from dsa110_contimg.pipeline.catalogs import import_catalog
 from dsa110_contimg.pipeline.context import Context
 from dsa110_contimg.simulation import SimulationOptions, simulate
@@ -105,7 +105,7 @@ def half_corrected() -> None:
 
 POINTS: dict[str, Callable[[], None]] = {
     "between queue and index": between_queue_and_index,
-    "job claimed": lambda: setattr(runner, "Context", die),
+    "job claimed": lambda: setattr(attempt, "Context", die),
     "set under its scratch name": lambda: setattr(measurement_set, "flush_folder", die),
     "set renamed": lambda: setattr(measurement_set, "verify", die),
     "mosaic groups formed": lambda: after(runner, "form_mosaic_groups"),

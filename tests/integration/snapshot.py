@@ -22,10 +22,13 @@ TIMES = {
     *("created_at", "updated_at", "stage_updated_at", "processed_at", "measured_at", "last_measured_at"),
     *("received_at", "last_update", "discovered_at", "indexed_at", "registered_at", "staged_at", "published_at"),
     *("mosaicked_at", "flagged_at", "heartbeat_at", "lease_expires_at", "asked_at"),
+    "closed_at",
 }
 ATTEMPTS = {"attempt", "publish_attempts"}
 OWNERS = {"owner"}
 IDS = {"id"}
+LOST = {"ingest/performance_metrics"}
+"""Tables of how long work took: a job that is killed between its result and this note has no time."""
 VOLATILE = TIMES | ATTEMPTS | OWNERS | IDS
 MS_COLUMNS = ("DATA", "CORRECTED_DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "UVW", "TIME", "ANTENNA1", "ANTENNA2")
 
@@ -38,6 +41,8 @@ def take(root: Path) -> Snapshot:
     found: Snapshot = {}
     for name in DATABASES:
         found |= {f"{name}/{table}": rows for table, rows in _rows(settings.database(name), root).items()}
+    for table in LOST:
+        del found[table]
     for area in (settings.stage, settings.products):
         found |= {str(path.relative_to(root)): content for path, content in _files(area)}
     return found

@@ -1,8 +1,27 @@
+import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from tests.database import conftest as database_fixtures
 
+from dsa110_contimg.config import Settings
+from dsa110_contimg.database import reset_engines
+
 empty_databases = database_fixtures.empty_databases
+
+
+@pytest.fixture
+def house(tmp_path: Path, empty_databases: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Empty databases and an empty incoming folder."""
+    shutil.copytree(empty_databases, tmp_path / "state")
+    monkeypatch.setenv("PIPELINE_ROOT", str(tmp_path))
+    reset_engines()
+    settings = Settings()
+    settings.incoming.mkdir()
+    yield settings
+    reset_engines()
 
 
 def photometry_row(

@@ -1,12 +1,10 @@
 """The loop and its edge: errors become rows, leases hold, what a killed process left is made good."""
 
 import os
-import signal
 import socket
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,16 +23,16 @@ from dsa110_contimg.database.registry_rows import get_data
 from dsa110_contimg.database.repositories import PhotometryRepository, ms_index_upsert
 from dsa110_contimg.errors import CalibrationError, ConfigurationError
 from dsa110_contimg.formats.scratch import scratch_path
-from dsa110_contimg.options import PhotometryOptions, PipelineOptions
-from dsa110_contimg.pipeline import runner
+from dsa110_contimg.options import PhotometryOptions, PipelineOptions, ScheduleOptions
+from dsa110_contimg.pipeline import attempt, runner
 from dsa110_contimg.pipeline.context import Context
-from dsa110_contimg.pipeline.executors import Crew
 from dsa110_contimg.pipeline.jobs import Job, Stage
 from dsa110_contimg.pipeline.reconcile import reconcile, release_dead_owners, remove_scratch
 
 GONE = f"{socket.gethostname()}:{os.getpid()}:1"
 """This process id with another start time: an earlier process that had it."""
 JOB = Job(Stage.IMAGE, "2025-10-01T08:49:00")
+OPTIONS = PipelineOptions(schedule=ScheduleOptions(retry_s=0.01))
 Work = Callable[[Context, str], None]
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -51,13 +49,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def execute(monkeypatch: pytest.MonkeyPatch, work: Work, job: Job = JOB) -> runner.Outcome:
-    monkeypatch.setattr(runner, "function_of", lambda _stage: work)
-    return runner.execute(job, this_process(), Settings(), PipelineOptions())
+    monkeypatch.setattr(attempt, "function_of", lambda _stage: work)
+    return runner.execute(job, this_process(), Settings(), OPTIONS)
 
 
 @pytest.mark.parametrize("stage", Stage)
 def test_every_stage_has_a_function(stage: Stage) -> None:
-    assert callable(runner.function_of(stage))
+    assert callable(attempt.function_of(stage))
 
 
 def row_of(job: Job = JOB) -> JobRow:
@@ -103,7 +101,10 @@ def test_every_error_becomes_a_row(monkeypatch: pytest.MonkeyPatch, error: Excep
 
 
 def test_a_fault_of_ours_is_tried_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = [execute(monkeypatch, raising(ValueError("again"))).result for _ in range(4)]
+    results = []
+    for _ in range(4):
+        results.append(execute(monkeypatch, raising(ValueError("again"))).result)
+        time.sleep(0.03)
     assert results == ["retry", "retry", "failed", "lost"]
     assert row_of().attempt == 3
 
@@ -163,12 +164,13 @@ def group_row(group_id: str) -> IngestQueue:
 def end_job(job: Job, *, error: str | None = None) -> None:
     with get_session("products") as session:
         job_id = leases.ensure_job(session, job.stage, job.subject, now=time.time())
-        attempt = leases.claim_job(session, job_id, GONE, 60.0, time.time())
-        assert attempt is not None
+        token = leases.claim_job(session, job_id, GONE, 60.0, time.time())
+        assert token is not None
         if error is None:
-            leases.complete_job(session, job_id, attempt, time.time())
+            leases.complete_job(session, job_id, token, time.time())
         else:
-            leases.fail_job(session, job_id, attempt, error, None, time.time(), retry=False)
+            failure = leases.Failure(leases.FailureKind.ERROR, for_good=True)
+            leases.fail_job(session, job_id, token, failure, error=error, log_tail=None, now=time.time())
 
 
 def test_the_ingest_queue_follows_tiles_and_failures() -> None:
@@ -260,7 +262,7 @@ def test_scratch_goes_when_its_writer_is_gone(root: Path) -> None:
 
 
 def run_once(workers: int = 1) -> runner.RunSummary:
-    return runner.run(Settings(), PipelineOptions(), once=True, workers=workers)
+    return runner.run(Settings(), OPTIONS, once=True, workers=workers)
 
 
 def test_a_run_with_nothing_to_do_ends() -> None:
@@ -281,7 +283,7 @@ def test_once_ends_and_its_exit_code_tells_how(
 ) -> None:
     for group_id in ("g1", "g2"):
         add_group(group_id)
-    monkeypatch.setattr(runner, "function_of", lambda _stage: work)
+    monkeypatch.setattr(attempt, "function_of", lambda _stage: work)
     summary = run_once()
     assert ([outcome.result for outcome in summary.outcomes], summary.exit_code) == (results, code)
 
@@ -292,7 +294,7 @@ def test_a_run_takes_over_from_a_runner_that_was_killed(monkeypatch: pytest.Monk
     with get_session("products") as session:
         leases.ensure_job(session, job.stage, job.subject, now=time.time())
         leases.claim_job(session, job.job_id, GONE, 3600.0, time.time())
-    monkeypatch.setattr(runner, "function_of", lambda _stage: index_tile)
+    monkeypatch.setattr(attempt, "function_of", lambda _stage: index_tile)
     assert [outcome.result for outcome in run_once().outcomes] == ["completed"]
     assert row_of(job).attempt == 2
 
@@ -307,7 +309,7 @@ def race(root: Path, log: Path) -> None:
         time.sleep(0.05)
         index_tile(context, subject)
 
-    pytest.MonkeyPatch().setattr(runner, "function_of", lambda _stage: work)
+    pytest.MonkeyPatch().setattr(attempt, "function_of", lambda _stage: work)
     assert run_once().exit_code == 0
 
 
@@ -326,20 +328,3 @@ def test_two_runners_share_the_jobs_and_each_is_done_once(root: Path, tmp_path: 
     lines = [line.split() for line in log.read_text().splitlines()]
     assert sorted(subject for subject, _pid in lines) == groups
     assert len({pid for _subject, pid in lines}) == 2
-
-
-def test_a_killed_worker_breaks_no_more_than_its_jobs() -> None:
-    with Crew(2) as crew:
-        with pytest.raises(BrokenExecutor):
-            crew.submit(os.kill, crew.submit(os.getpid).result(), signal.SIGKILL).result()
-        crew.renew()
-        assert crew.submit(abs, -3).result() == 3
-    with get_session("products") as session:
-        leases.ensure_job(session, JOB.stage, JOB.subject, now=time.time())
-    results = []
-    for _ in range(3):
-        with get_session("products") as session:
-            assert leases.claim_job(session, JOB.job_id, this_process(), 60.0, time.time()) is not None
-        results.append(runner._worker_killed(JOB, this_process()).result)
-    assert results == ["retry", "retry", "failed"]
-    assert runner._worker_killed(JOB, this_process()).result == "lost"

@@ -2,15 +2,15 @@
 
 `PIPELINE_ROOT` puts all folders below one; without it the specification's paths hold. Each folder and each
 database has a variable of its own, which wins: `PIPELINE_INCOMING_DIR`, `PIPELINE_STAGE_DIR`,
-`PIPELINE_PRODUCTS_DIR`, `PIPELINE_STATE_DIR`, `PIPELINE_<NAME>_DB`. A variable that is empty is not set. With
-`PIPELINE_DATABASE_URL` the databases are schemas of a PostgreSQL server instead of files.
+`PIPELINE_PRODUCTS_DIR`, `PIPELINE_STATE_DIR`, `PIPELINE_BACKUP_DIR`, `PIPELINE_<NAME>_DB`. A variable that is empty is
+not set. With `PIPELINE_DATABASE_URL` the databases are schemas of a PostgreSQL server instead of files.
 """
 
 import functools
 import os
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DATABASES = ("ingest", "cal_registry", "products", "hdf5", "data_registry", "calibrators", "master_sources")
@@ -33,7 +33,10 @@ class Settings(BaseSettings):
     stage_dir: Path | None = None
     products_dir: Path | None = None
     state_dir: Path | None = None
+    backup_dir: Path | None = None
     database_url: str | None = None
+    alert_urls: SecretStr | None = None
+    min_free_gb: float = Field(default=50.0, ge=0.0)
     alembic_database: str | None = Field(default=None, validation_alias="DATABASE")
     ingest_db: Path | None = _database("ingest", "PIPELINE_QUEUE_DB")
     cal_registry_db: Path | None = _database("cal_registry", "CAL_REGISTRY_DB")
@@ -63,6 +66,16 @@ class Settings(BaseSettings):
         """Where the databases live."""
         return self._folder(self.state_dir, "state", "/data/dsa110-contimg/state")
 
+    @property
+    def backups(self) -> Path:
+        """Where daily backups go; best on another disk than the databases."""
+        return self.state / "backups" if self.backup_dir is None else self.backup_dir.resolve()
+
+    @property
+    def logs(self) -> Path:
+        """Where log files are."""
+        return self.state / "logs"
+
     def database(self, name: str) -> Path:
         """Return the file of a database by its session name."""
         own: Path | None = getattr(self, f"{name}_db")
@@ -85,6 +98,11 @@ def _read(_environment: tuple[tuple[str, str], ...]) -> Settings:
 def current_settings() -> Settings:
     """Return the settings of the environment as it is now; it is read again only after it changed."""
     return _read(tuple(os.environ.items()))
+
+
+def child_environment(**additions: str) -> dict[str, str]:
+    """Return the environment for a program that is started: this process's own, and more."""
+    return {**os.environ, **additions}
 
 
 def use_root(root: Path) -> Settings:

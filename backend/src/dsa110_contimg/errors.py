@@ -14,6 +14,8 @@
     │   ├── UnknownProductError     the registry has no product of that id
     │   ├── SourceError             what is to be published is missing, empty, a link or still being written
     │   └── TargetError             its published name belongs to another content
+    ├── WorkerDiedError             the process that did a job ended in the middle of it
+    │   └── TimeLimitError          it was stopped because it took too long
     └── FencedError                 a newer attempt owns this row: stop and change nothing
 
 Each message is one sentence that names the file or row and the way out.
@@ -91,6 +93,14 @@ class SourceError(PublishError):
 
 class TargetError(PublishError):
     """The published name of a product belongs to another content."""
+
+
+class WorkerDiedError(PipelineError):
+    """The process that did a job ended in the middle of it."""
+
+
+class TimeLimitError(WorkerDiedError):
+    """A job was stopped because it took too long."""
 
 
 class FencedError(PipelineError):

@@ -2,7 +2,7 @@
 
 glibc gives every large array back to the system when it is freed and asks for it anew a moment later; each of its
 pages then faults in again, which on a virtual machine costs as much as reading the data from disk. A process that
-works through gigabytes keeps them instead, until it ends.
+works through gigabytes keeps them instead, until its job ends.
 """
 
 from ctypes import CDLL
@@ -19,3 +19,10 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)
         mallopt(_M_TOP_PAD, _PAD_BYTES)
+
+
+def return_freed_memory() -> None:
+    """Give the system what is freed but kept, so that an idle process holds little; without effect if not glibc's."""
+    trim = getattr(CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -14,9 +14,13 @@ class ConversionOptions:
     """How a group of subband files becomes a Measurement Set."""
 
     min_subbands: int = option(12, "Fewest subbands of a group's 16 that are converted; the missing ones are flagged.")
-    group_tolerance_s: float = option(60.0, "Largest distance in seconds between file stamps of one group.")
+    group_tolerance_s: float = option(
+        60.0, "A file without a readable header counts to the group that starts this many seconds from its stamp."
+    )
     settle_s: float = option(10.0, "A file whose size changed within this many seconds is still being copied.")
     wait_s: float = option(600.0, "A group that lacks subbands waits this many seconds after its latest file.")
+    poll_s: float = option(5.0, "Seconds between listings of a folder whose file system tells nobody of new files.")
+    relist_s: float = option(300.0, "Seconds between listings of a folder whose file system tells of new files.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,36 @@ class QAOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResourceOptions:
+    """What jobs may take of their machine."""
+
+    memory_gb: float = option(0.0, "Memory that jobs may hold together; 0 follows the machine.")
+    max_memory_fraction: float = option(0.8, "Jobs hold at most this fraction of the machine's memory together.")
+    memory_scale: float = option(1.0, "Memory of a job, over what it takes at the telescope's full size.")
+    cores: int = option(0, "Cores on which jobs compute together; 0 takes those of the machine.")
+    free_space_floor_gb: float | None = option(
+        None, "Nothing new is begun while a folder has less free space; None takes PIPELINE_MIN_FREE_GB."
+    )
+    time_limit_factor: float = option(1.0, "A job is stopped after its stage's time limit, times this.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """In which order jobs run, and what follows when one does not succeed."""
+
+    newest_first: bool = option(False, "Tiles run from the newest to the oldest, so that the sky of now is seen first.")
+    lease_s: float = option(300.0, "A job whose owner gave no sign for this many seconds is taken over.")
+    max_failures: int = option(3, "A job that raised this many errors of ours has failed for good.")
+    max_deaths: int = option(3, "A job whose worker died this often while it ran alone has failed for good.")
+    retry_s: float = option(
+        10.0, "Pause before the second attempt; each one after it is twice as long, at most an hour."
+    )
+    pause_s: float = option(30.0, "Seconds between two looks at what keeps the pipeline from going on.")
+    stop_s: float = option(60.0, "When it is told to stop, running jobs have this many seconds to end.")
+    clean: bool = option(False, "Remove by rule what is no longer needed, each hour and when the disk is short.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineOptions:
     """The options of every stage, as `contimg run` hands them on."""
 
@@ -130,3 +164,5 @@ class PipelineOptions:
     mosaic: MosaicOptions = MosaicOptions()
     photometry: PhotometryOptions = PhotometryOptions()
     qa: QAOptions = QAOptions()
+    resources: ResourceOptions = ResourceOptions()
+    schedule: ScheduleOptions = ScheduleOptions()

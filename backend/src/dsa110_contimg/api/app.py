@@ -1,15 +1,17 @@
 """The application: its routers, and errors as problem documents.
 
-Everything lies below `/api/v1`, whose `openapi.json` describes it. It reads and never writes: publishing, retracting
-and remaking are commands (`contimg registry`), because there are no users here to ask who they are.
+Everything lies below `/api/v1`, whose `openapi.json` describes it, but for `/metrics`, which Prometheus asks. It reads
+and never writes: publishing, retracting and remaking are commands (`contimg registry`), because there are no users here
+to ask who they are.
 """
 
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api import problems, registry
+from dsa110_contimg.monitoring import metrics
 
 PREFIX = "/api/v1"
 
@@ -26,5 +28,11 @@ def create_app(registry_file: Path | None = None) -> FastAPI:
     )
     app.state.registry_file = registry_file
     app.include_router(registry.router, prefix=PREFIX)
+    app.add_api_route("/metrics", figures, include_in_schema=False)
     problems.install(app)
     return app
+
+
+def figures() -> Response:
+    """Answer Prometheus with figures that are counted now."""
+    return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)

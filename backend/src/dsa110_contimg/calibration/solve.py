@@ -30,6 +30,7 @@ from dsa110_contimg.kernels.baselines import BaselineRows, baseline_rows
 from dsa110_contimg.kernels.gains import fit_delays, normal_equations, solve_antennas, unwrap_delays
 from dsa110_contimg.kernels.sphere import mean_direction
 from dsa110_contimg.options import CalibrationOptions
+from dsa110_contimg.stopwatch import timed
 from dsa110_contimg.visibilities import Gains, SkyModel, Visibilities, predict
 
 logger = logging.getLogger(__name__)
@@ -94,17 +95,19 @@ def solve_bandpass(
     CalibrationError
         If no antenna can be solved.
     """
-    problem = _Problem.of(vis, sky, options)
-    channels, whole = np.arange(vis.freq_hz.size), np.zeros(vis.time_mjd.size, np.int64)
-    rough, rough_snr = problem.solve(whole, channels)
-    reference = problem.choose_reference(rough, rough_snr)
-    rough = referenced(rough, reference)
-    delay_ns, delay_snr, middle_hz = _delays(vis.freq_hz, rough, reference)
-    minute = _short_intervals(vis)
-    drift = _drift(problem, np.where(rough_snr >= options.min_snr, rough, 0.0), minute, reference)
-    slope = _delay_gains(delay_ns, vis.freq_hz, middle_hz)
-    band, snr = problem.solve(whole, channels, known=slope * drift, when=minute)
-    band = referenced(band, reference)
+    with timed("K"):
+        problem = _Problem.of(vis, sky, options)
+        channels, whole = np.arange(vis.freq_hz.size), np.zeros(vis.time_mjd.size, np.int64)
+        rough, rough_snr = problem.solve(whole, channels)
+        reference = problem.choose_reference(rough, rough_snr)
+        rough = referenced(rough, reference)
+        delay_ns, delay_snr, middle_hz = _delays(vis.freq_hz, rough, reference)
+    with timed("BP"):
+        minute = _short_intervals(vis)
+        drift = _drift(problem, np.where(rough_snr >= options.min_snr, rough, 0.0), minute, reference)
+        slope = _delay_gains(delay_ns, vis.freq_hz, middle_hz)
+        band, snr = problem.solve(whole, channels, known=slope * drift, when=minute)
+        band = referenced(band, reference)
     band[np.broadcast_to(~np.isfinite(delay_ns)[None, :, None, :], band.shape)] = 0.0
     frame = _Frame(problem, reference, source, flux_anchor, _strip_dec(vis) if dec_deg is None else dec_deg)
     middle, mid_time = np.array([middle_hz]), np.array([vis.mid_mjd])
@@ -153,9 +156,10 @@ def solve_gains(
     phase_only = kind != "G"
     if not phase_only and flux_anchor == "none":
         raise CalibrationError("amplitude gains (G) need a flux anchor: solve GP on a tile without a calibrator")
-    problem = _Problem.of(vis, sky, options)
-    interval = _short_intervals(vis) if kind == "2G" else np.zeros(vis.time_mjd.size, np.int64)
-    values, snr = problem.solve(interval, np.zeros(vis.freq_hz.size, np.int64), phase_only=phase_only)
+    with timed("G"):
+        problem = _Problem.of(vis, sky, options)
+        interval = _short_intervals(vis) if kind == "2G" else np.zeros(vis.time_mjd.size, np.int64)
+        values, snr = problem.solve(interval, np.zeros(vis.freq_hz.size, np.int64), phase_only=phase_only)
     reference = problem.choose_reference(values, snr)
     values = referenced(values, reference)
     if phase_only:

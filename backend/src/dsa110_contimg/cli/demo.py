@@ -17,6 +17,7 @@ from dsa110_contimg.database import get_session
 from dsa110_contimg.database.models import Mosaic
 from dsa110_contimg.database.repositories import PhotometryRepository
 from dsa110_contimg.errors import ConfigurationError
+from dsa110_contimg.monitoring.logs import configure_logs, log_path
 from dsa110_contimg.options import ImagingOptions, MosaicOptions, PipelineOptions
 from dsa110_contimg.photometry.lightcurves import clean_lightcurve
 from dsa110_contimg.photometry.plots import save_lightcurve
@@ -52,6 +53,7 @@ def demo(
     if out.exists() and any(out.iterdir()) and not (settings.incoming).is_dir():
         raise ConfigurationError(f"{out} holds other things: give the demo a folder of its own (--out)")
     initialize(settings)
+    configure_logs(log_path(settings))
     truth = _simulate(settings)
     import_catalog(settings.incoming / "catalog.csv")
     started = time.monotonic()

@@ -1,6 +1,5 @@
 """`contimg`: every command of the pipeline."""
 
-import logging
 import sys
 from pkgutil import resolve_name
 from typing import Annotated, Any
@@ -10,17 +9,26 @@ import typer.core
 import typer.main
 
 from dsa110_contimg import __version__
+from dsa110_contimg.config import current_settings
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.memory import keep_freed_memory
+from dsa110_contimg.monitoring.logs import configure_logs, log_path
 
 COMMANDS = {
     "demo": "demo:demo",
     "simulate": "simulate:simulate",
     "init": "process:init",
     "run": "process:run",
-    "status": "process:status",
+    "worker": "worker:worker",
+    "status": "status:status",
+    "retry": "status:retry",
     "image": "image:image",
     "catalog": "catalog:app",
+    "alerts": "alerts:app",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+    "clean": "clean:clean",
+    "doctor": "doctor:doctor",
     "registry": "registry:app",
     "serve": "serve:serve",
 }
@@ -65,8 +73,8 @@ def options(
     if version:
         typer.echo(f"contimg {__version__}")
         raise typer.Exit
-    level = logging.INFO if verbose else logging.ERROR
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    settings = current_settings()
+    configure_logs(log_path(settings) if settings.state.is_dir() else None, verbose=verbose)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`contimg init`, `run` and `status`."""
+"""`contimg init` and `run`."""
 
 import dataclasses
 import json
@@ -13,12 +13,14 @@ from dsa110_contimg.database import init_databases
 from dsa110_contimg.database.calibrators import register_standard_calibrators
 from dsa110_contimg.database.product_paths import Roots, check_areas
 from dsa110_contimg.errors import ConfigurationError
+from dsa110_contimg.monitoring.logs import configure_logs, log_path
 from dsa110_contimg.options import PipelineOptions
+from dsa110_contimg.pipeline.executors import Crew
 from dsa110_contimg.pipeline.jobs import Job
 from dsa110_contimg.pipeline.runner import Outcome, RunSummary
 from dsa110_contimg.pipeline.runner import run as run_pipeline
-from dsa110_contimg.pipeline.status import Overview, overview
 
+LISTED = 5
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -63,8 +65,24 @@ def initialize(settings: Settings) -> list[str]:
 
 
 def run(
+    context: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="End when nothing is left to do.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that work at once.", min=1)] = 1,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers do the jobs: tcp://HOST:8786.")
+    ] = None,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", help="The newest tile comes first, not the oldest.")
+    ] = False,
+    memory_gb: Annotated[
+        float, typer.Option(help="Memory that jobs may hold together; 0 follows the machine.", min=0.0)
+    ] = 0.0,
+    floor_gb: Annotated[
+        float | None, typer.Option(help="Pause while a disk has less free space; else PIPELINE_MIN_FREE_GB.", min=0.0)
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove by rule what nothing needs any more, as `contimg clean`.")
+    ] = False,
     threads: Annotated[int, typer.Option(help="Threads per process; 0 uses every core, 1 repeats bits.")] = 0,
     min_subbands: Annotated[int, typer.Option(help="Fewest subbands of a group.", min=1, max=16)] = 12,
     tiles: Annotated[int, typer.Option(help="Tiles in a mosaic group.", min=2)] = 10,
@@ -75,24 +93,30 @@ def run(
 ) -> None:
     """Process the incoming folder: groups to tiles, tiles to mosaics, mosaics to light curves.
 
-    With --once the command ends when nothing is left, with exit code 1 if a file was refused or a job failed for good.
+    It goes on until it is told to stop (Ctrl-C or SIGTERM, a second time to stop at once). With --once the command ends
+    when nothing is left, with exit code 1 if a file was refused, the run had to pause, or a job stands as failed.
 
     Example: PIPELINE_ROOT=/data/dsa contimg run --once --workers 2
     """
     if overlap >= tiles:
         raise typer.BadParameter(f"--overlap {overlap} must be smaller than --tiles {tiles}")
-    options = PipelineOptions()
+    chosen = PipelineOptions()
     options = dataclasses.replace(
-        options,
-        conversion=dataclasses.replace(options.conversion, min_subbands=min_subbands),
-        imaging=dataclasses.replace(options.imaging, size=size, cell_arcsec=cell_arcsec, threads=threads),
+        chosen,
+        conversion=dataclasses.replace(chosen.conversion, min_subbands=min_subbands),
+        imaging=dataclasses.replace(chosen.imaging, size=size, cell_arcsec=cell_arcsec, threads=threads),
         mosaic=dataclasses.replace(
-            options.mosaic, tiles=tiles, overlap=overlap, min_tiles=min(options.mosaic.min_tiles, tiles)
+            chosen.mosaic, tiles=tiles, overlap=overlap, min_tiles=min(chosen.mosaic.min_tiles, tiles)
         ),
+        resources=dataclasses.replace(chosen.resources, memory_gb=memory_gb, free_space_floor_gb=floor_gb),
+        schedule=dataclasses.replace(chosen.schedule, newest_first=newest_first, clean=clean),
     )
     settings = Settings()
     initialize(settings)
-    summary = run_with_progress(settings, options, once=once, workers=workers)
+    # The folder of the log may be new.
+    configure_logs(log_path(settings), verbose=context.find_root().params["verbose"])
+    crew = None if dask is None else _dask_crew(dask, settings)
+    summary = run_with_progress(settings, options, once=once, workers=workers, crew=crew)
     if as_json:
         typer.echo(json.dumps(summary_dict(summary), indent=2))
     else:
@@ -100,7 +124,16 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
-def run_with_progress(settings: Settings, options: PipelineOptions, *, once: bool, workers: int) -> RunSummary:
+def _dask_crew(address: str, settings: Settings) -> Crew:
+    # Dask takes a second to import, and not every installation has it.
+    from dsa110_contimg.pipeline.dask_crew import DaskCrew
+
+    return DaskCrew(address, settings)
+
+
+def run_with_progress(
+    settings: Settings, options: PipelineOptions, *, once: bool, workers: int, crew: Crew | None = None
+) -> RunSummary:
     """Run the pipeline under a progress bar that names the job that ended last."""
     console = Console(stderr=True)
     columns = (
@@ -123,7 +156,7 @@ def run_with_progress(settings: Settings, options: PipelineOptions, *, once: boo
                     console.print(f"{outcome.job.job_id}: {outcome.error}", style="red", highlight=False)
             progress.update(task, total=done + len(due))
 
-        return run_pipeline(settings, options, once=once, workers=workers, report=report)
+        return run_pipeline(settings, options, once=once, workers=workers, crew=crew, report=report)
 
 
 def summary_dict(summary: RunSummary) -> dict[str, object]:
@@ -132,10 +165,12 @@ def summary_dict(summary: RunSummary) -> dict[str, object]:
     return {
         "exit_code": summary.exit_code,
         "files": {name: len(paths) for name, paths in vars(summary.scan).items()},
-        "jobs": {kind: len(summary.ended(kind)) for kind in kinds},
+        "jobs": {kind: summary.counts[kind] for kind in kinds},
         "seconds": _seconds(summary),
         "errors": {outcome.job.job_id: outcome.error for outcome in summary.outcomes if outcome.error},
         "quarantined": [str(path) for path in summary.scan.quarantined],
+        "paused": summary.paused,
+        "failed_before": summary.standing,
     }
 
 
@@ -149,39 +184,14 @@ def _seconds(summary: RunSummary) -> dict[str, float]:
 
 def print_summary(summary: RunSummary) -> None:
     """Print what a run did, in a few lines."""
-    ended = {kind: len(summary.ended(kind)) for kind in ("completed", "failed", "paused")}
-    typer.echo(f"{ended['completed']} jobs completed, {ended['failed']} failed; {len(summary.scan.recorded)} new files")
+    done = summary.counts
+    typer.echo(f"{done['completed']} jobs completed, {done['failed']} failed; {len(summary.scan.recorded)} new files")
     for path in summary.scan.quarantined:
         typer.echo(f"quarantined: {path.name} (why: contimg status)")
-    for outcome in [*summary.ended("failed"), *summary.ended("paused")]:
-        typer.echo(f"{outcome.result}: {outcome.job.job_id}: {outcome.error}", err=True)
-
-
-def status(
-    subject: Annotated[str | None, typer.Argument(help="A group, tile, mosaic group, mosaic or product.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Say what is there, what waits, what failed and why.
-
-    Example: contimg status mosaic_2025-10-01_08-59-02
-    """
-    view = overview(subject)
-    if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(view), indent=2))
-        return
-    _print_overview(view)
-
-
-def _print_overview(view: Overview) -> None:
-    for title, counts in view.counts.items():
-        line = ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"
-        typer.echo(f"{title:15s} {line}")
-    sections = {"waiting": view.waiting, "failed": view.failed, "quarantined": view.quarantined}
-    sections |= {"not published": view.not_published}
-    for title, entries in sections.items():
-        if entries:
-            typer.echo(f"\n{title}:")
-        for name, reason in entries.items():
-            typer.echo(f"  {name}: {reason}")
-    for line in view.details:
-        typer.echo(line)
+    for outcome in summary.ended("failed"):
+        typer.echo(f"failed: {outcome.job.job_id}: {outcome.error}", err=True)
+    if summary.paused is not None:
+        typer.echo(f"ended early: {summary.paused}; run again when that is done", err=True)
+    if summary.standing:
+        names = ", ".join(summary.standing[:LISTED]) + (" ..." if len(summary.standing) > LISTED else "")
+        typer.echo(f"failed in earlier runs, and not opened again (contimg retry): {names}", err=True)

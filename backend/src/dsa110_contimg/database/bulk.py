@@ -1,6 +1,9 @@
-"""Many rows at once: columns in, which reach the driver without a dictionary and an object for each row."""
+"""Many rows at once: columns in, which reach the driver without a dictionary and an object for each row; keys in parts.
 
-from collections.abc import Callable, Mapping, Sequence
+Neither the number of rows nor that of keys is limited by what one statement can hold.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from sqlalchemy import insert
@@ -10,6 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from dsa110_contimg.errors import BadInputError
 
 BATCH = 20_000
+AT_ONCE = 500
+"""Keys in one question to a database."""
 Value = str | float | None
 Progress = Callable[[int], None]
 """Told how many more rows have been written."""
@@ -17,6 +22,13 @@ Progress = Callable[[int], None]
 
 def no_progress(_count: int) -> None:
     """Tell nobody."""
+
+
+def in_parts(keys: Iterable[str]) -> Iterator[list[str]]:
+    """Yield keys, each once, as many at a time as one question may hold."""
+    distinct = list(dict.fromkeys(keys))
+    for start in range(0, len(distinct), AT_ONCE):
+        yield distinct[start : start + AT_ONCE]
 
 
 def insert_columns(

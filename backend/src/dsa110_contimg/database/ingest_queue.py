@@ -6,20 +6,31 @@
 
 A failed group that a file joins collects again. Each transition is one UPDATE that names the state it starts from;
 the row count says whether it happened. The first file of a group and subband is kept; another one is logged, never
-swapped in.
+swapped in. From the moment a group is claimed its files stand: a file that comes later is told and changes nothing.
 """
 
 import logging
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from dsa110_contimg import naming
 from dsa110_contimg.database.models import IngestQueue, Quarantine, QueueState, SubbandFile
+from dsa110_contimg.telescope import unix_to_mjd
 
 logger = logging.getLogger(__name__)
+
+
+class Settled(NamedTuple):
+    """Of some paths those that the queue knows."""
+
+    recorded: set[str]
+    refused: dict[str, float]
+    """Path to the time of its refusal (unix s)."""
 
 
 def record_subband(
@@ -31,11 +42,15 @@ def record_subband(
     -------
     str
         'recorded'; 'known' (this path already is); 'repeated' (the group has this subband under another path,
-        which is kept); 'quarantined' (this path was refused before).
+        which is kept); 'quarantined' (this path was refused before); 'late' (its group is completed); 'deferred'
+        (its group is being converted: ask again when that has ended).
     """
     path = str(path)
     if session.get(Quarantine, path) is not None:
         return "quarantined"
+    closed = _closed_to_files(session, group_id, path)
+    if closed is not None:
+        return closed
     session.execute(
         insert(IngestQueue)
         .values(group_id=group_id, state=QueueState.COLLECTING.value, received_at=now, last_update=now)
@@ -57,6 +72,21 @@ def record_subband(
     )
     logger.warning("group %s already has subband %d as %s; %s is left alone", group_id, subband_idx, kept, path)
     return "repeated"
+
+
+def _closed_to_files(session: Session, group_id: str, path: str) -> str | None:
+    """Return what becomes of a file whose group takes no more files; None while the group takes them."""
+    # The lock keeps a claim from falling between this look and the file's row.
+    query = select(IngestQueue.state).where(IngestQueue.group_id == group_id).with_for_update()
+    state = session.scalar(query)
+    if state not in (QueueState.IN_PROGRESS.value, QueueState.COMPLETED.value):
+        return None
+    if session.scalar(select(SubbandFile.id).where(SubbandFile.file_path == path)) is not None:
+        return "known"
+    if state == QueueState.IN_PROGRESS.value:
+        return "deferred"
+    logger.warning("group %s was converted before %s came: it is left alone", group_id, path)
+    return "late"
 
 
 def _move(
@@ -129,6 +159,14 @@ def quarantine_file(
     logger.warning("quarantined %s: %s", path, reason)
 
 
+def forget_file(session: Session, path: str) -> bool:
+    """Take a file that has gone out of its group, so that it is recorded again should it come back."""
+    gone = session.execute(
+        delete(SubbandFile).where(SubbandFile.file_path == str(path)).returning(SubbandFile.group_id)
+    ).first()
+    return gone is not None
+
+
 def release_file(session: Session, path: str) -> bool:
     """Take a file out of quarantine, for instance after it was replaced."""
     gone = session.execute(delete(Quarantine).where(Quarantine.path == str(path)).returning(Quarantine.path)).first()
@@ -149,9 +187,14 @@ def list_subbands(session: Session, group_id: str) -> list[SubbandFile]:
     return list(session.scalars(query))
 
 
-def count_subbands(session: Session) -> dict[str, int]:
-    """Return how many subbands each group has."""
-    query = select(SubbandFile.group_id, func.count()).group_by(SubbandFile.group_id)
+def count_subbands(session: Session, state: str) -> dict[str, int]:
+    """Return how many subbands each group in a state has."""
+    query = (
+        select(SubbandFile.group_id, func.count())
+        .join(IngestQueue, IngestQueue.group_id == SubbandFile.group_id)
+        .where(IngestQueue.state == QueueState.parse(state).value)
+        .group_by(SubbandFile.group_id)
+    )
     return {group_id: number for group_id, number in session.execute(query)}  # noqa: C416 - rows are not pairs to mypy
 
 
@@ -161,14 +204,25 @@ def get_state(session: Session, group_id: str) -> QueueState | None:
     return None if state is None else QueueState(state)
 
 
-def list_quarantine(session: Session, group_id: str | None = None) -> list[Quarantine]:
-    """Return refused files, all or those of one group."""
+def list_quarantine(session: Session, group_id: str | None = None, *, tolerance_s: float = 0.0) -> list[Quarantine]:
+    """Return refused files: all, those of one group, or those of a stamp within the tolerance of its start."""
     query = select(Quarantine).order_by(Quarantine.path)
     if group_id is not None:
-        query = query.where(Quarantine.group_id == group_id)
+        query = query.where(Quarantine.group_id.between(*_window(group_id, tolerance_s)))
     return list(session.scalars(query))
 
 
-def known_paths(session: Session) -> set[str]:
-    """Return every file that was recorded or refused: what a scan of the folder may skip."""
-    return set(session.scalars(select(SubbandFile.file_path))) | set(session.scalars(select(Quarantine.path)))
+def _window(group_id: str, tolerance_s: float) -> tuple[str, str]:
+    """Return the first and the last stamp around a group's start; without a tolerance only its own."""
+    if not tolerance_s:
+        return group_id, group_id
+    start = naming.stamp_unix(group_id)
+    first, last = (naming.group_id_of(unix_to_mjd(start + side * tolerance_s)) for side in (-1, 1))
+    return first, last
+
+
+def find_settled(session: Session, paths: Sequence[str]) -> Settled:
+    """Return which of some paths were recorded or refused; the cost follows their number, not the tables' size."""
+    recorded = session.scalars(select(SubbandFile.file_path).where(SubbandFile.file_path.in_(paths)))
+    refused = session.execute(select(Quarantine.path, Quarantine.quarantined_at).where(Quarantine.path.in_(paths)))
+    return Settled(set(recorded), {path: when for path, when in refused})  # noqa: C416 - as above

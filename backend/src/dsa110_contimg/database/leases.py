@@ -5,62 +5,119 @@
        ├──────retry───────┤
        └──wake── waiting ◄┘
 
-A claim is one UPDATE: the row count says who won. Each claim raises `attempt`, the fencing token: whoever holds
+A claim is one statement: what it returns says who won. Each claim raises `attempt`, the fencing token: whoever holds
 an older one has lost the job and can change nothing (FencedError). A result is committed in the transaction
 that checks the token.
+
+An attempt may end without any fault of its job: a killed process, a restart, a full disk. So two counts of their own
+say what a job did wrong: `failures`, errors that it raised, and `deaths`, workers that ended while it ran; NULL until
+the first one, which happened in company and so counts as 0. From then on the job runs alone, and each death is its own.
 """
 
-from sqlalchemy import and_, or_, select, update
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import BindParameter, and_, bindparam, false, func, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.elements import ColumnElement
 
 from dsa110_contimg.database.models import Job, JobState
 from dsa110_contimg.errors import FencedError
+
+_RECORD = insert(Job).on_conflict_do_nothing()
 
 
 def ensure_job(session: Session, stage: str, subject: str, priority: int = 0, *, now: float) -> str:
     """Record that a stage is due for a subject and return the job id 'stage:subject'; idempotent."""
     job_id = f"{stage}:{subject}"
-    session.execute(
-        insert(Job)
-        .values(job_id=job_id, stage=stage, subject=subject, priority=priority, created_at=now, updated_at=now)
-        .on_conflict_do_nothing()
-    )
+    told = {"job_id": job_id, "stage": stage, "subject": subject, "priority": priority}
+    session.connection().execute(_RECORD, told | {"created_at": now, "updated_at": now})
     return job_id
 
 
-def _may_be_claimed(now: float) -> ColumnElement[bool]:
-    due = or_(Job.not_before.is_(None), Job.not_before <= now)
-    return or_(
-        and_(Job.state == JobState.PENDING.value, due),
-        and_(Job.state == JobState.WAITING.value, Job.not_before.is_not(None), due),
-        and_(Job.state == JobState.RUNNING.value, Job.lease_expires_at < now),
-    )
+HORIZON_S = 7200.0
+"""No lease and no pause is longer: a time further ahead was written before the clock was set back."""
+_NOW: BindParameter[float] = bindparam("now")
+_HORIZON: BindParameter[float] = bindparam("horizon")
+_DUE = or_(Job.not_before.is_(None), Job.not_before <= _NOW, Job.not_before > _HORIZON)
+_MAY_BE_CLAIMED = or_(
+    and_(Job.state == JobState.PENDING.value, _DUE),
+    and_(Job.state == JobState.WAITING.value, Job.not_before.is_not(None), _DUE),
+    and_(Job.state == JobState.RUNNING.value, or_(Job.lease_expires_at < _NOW, Job.lease_expires_at > _HORIZON)),
+)
+_TAKEN = {
+    "state": JobState.RUNNING.value,
+    "owner": bindparam("owner"),
+    "lease_expires_at": bindparam("lease"),
+    "heartbeat_at": _NOW,
+    "error": None,
+    "updated_at": _NOW,
+}
+_CLAIM = (
+    update(Job)
+    .where(Job.job_id == bindparam("job"), _MAY_BE_CLAIMED)
+    .values(attempt=Job.attempt + 1, **_TAKEN)
+    .returning(Job.attempt)
+)
 
 
 def claim_job(session: Session, job_id: str, owner: str, lease_s: float, now: float) -> int | None:
-    """Take a job that is due, or whose owner's lease ran out.
+    """Take a recorded job that is due, or whose owner's lease ran out.
 
     Returns
     -------
     int or None
         The attempt, which every later call must show; None when the job is not to be had.
     """
-    return session.scalar(
-        update(Job)
-        .where(Job.job_id == job_id, _may_be_claimed(now))
-        .values(
-            state=JobState.RUNNING.value,
-            owner=owner,
-            attempt=Job.attempt + 1,
-            lease_expires_at=now + lease_s,
-            heartbeat_at=now,
-            error=None,
-            updated_at=now,
-        )
-        .returning(Job.attempt)
-    )
+    told = {"job": job_id, "owner": owner, "lease": now + lease_s, "now": now, "horizon": now + HORIZON_S}
+    attempt: int | None = session.connection().scalar(_CLAIM, told)
+    return attempt
+
+
+def held_jobs(session: Session, now: float) -> set[str]:
+    """Return the open jobs that may not be claimed now."""
+    unfinished = Job.state.in_([state.value for state in (JobState.PENDING, JobState.RUNNING, JobState.WAITING)])
+    held = select(Job.job_id).where(unfinished, not_(func.coalesce(_MAY_BE_CLAIMED, false())))
+    return set(session.scalars(held, {"now": now, "horizon": now + HORIZON_S}))
+
+
+def start_jobs(
+    session: Session, jobs: Iterable[tuple[str, str]], owner: str, lease_s: float, now: float
+) -> dict[str, int]:
+    """Record and take jobs, named by stage and subject, in one transaction; return the attempts of those got."""
+    named = {f"{stage}:{subject}": (stage, subject) for stage, subject in jobs}
+    told = {"priority": 0, "created_at": now, "updated_at": now}
+    records = [{"job_id": name, "stage": stage, "subject": subject, **told} for name, (stage, subject) in named.items()]
+    if records:
+        session.connection().execute(_RECORD, records)
+    attempts = {}
+    for job_id in named:
+        attempt = claim_job(session, job_id, owner, lease_s, now)
+        if attempt is not None:
+            attempts[job_id] = attempt
+    return attempts
+
+
+class FailureKind(StrEnum):
+    """Whose fault the end of an attempt was."""
+
+    ERROR = "error"
+    """The job raised an error."""
+    DEATH = "death"
+    """Its worker ended in the middle of it."""
+    OUTSIDE = "outside"
+    """The disk, a setting or a server: the job is not to blame, and nothing is counted."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What follows from an attempt that ended without a result."""
+
+    kind: FailureKind
+    for_good: bool = False
+    not_before: float | None = None
+    """When it may be tried again (unix s); None: at once."""
 
 
 def _change_own(session: Session, job_id: str, attempt: int, **values: object) -> None:
@@ -95,20 +152,23 @@ def complete_job(session: Session, job_id: str, attempt: int, now: float) -> Non
 
 
 def fail_job(
-    session: Session, job_id: str, attempt: int, error: str, log_tail: str | None, now: float, *, retry: bool
+    session: Session, job_id: str, attempt: int, failure: Failure, *, error: str, log_tail: str | None, now: float
 ) -> None:
-    """Record a failure: for good, or to be tried again."""
-    state = JobState.PENDING if retry else JobState.FAILED
-    _change_own(
-        session,
-        job_id,
-        attempt,
-        state=state.value,
-        lease_expires_at=None,
-        error=error,
-        log_tail=log_tail,
-        updated_at=now,
-    )
+    """Record how an attempt failed: for good, or to be tried again."""
+    state = JobState.FAILED if failure.for_good else JobState.PENDING
+    values: dict[str, object] = {
+        "state": state.value,
+        "lease_expires_at": None,
+        "not_before": failure.not_before,
+        "error": error,
+        "log_tail": log_tail,
+        "updated_at": now,
+    }
+    if failure.kind is FailureKind.ERROR:
+        values["failures"] = Job.failures + 1
+    elif failure.kind is FailureKind.DEATH:
+        values["deaths"] = func.coalesce(Job.deaths + 1, 0)
+    _change_own(session, job_id, attempt, **values)
 
 
 def postpone_job(
@@ -131,7 +191,7 @@ def _restart(session: Session, job_id: str, origins: list[JobState], now: float)
     row = session.execute(
         update(Job)
         .where(Job.job_id == job_id, Job.state.in_([state.value for state in origins]))
-        .values(state=JobState.PENDING.value, not_before=None, error=None, updated_at=now)
+        .values(state=JobState.PENDING.value, not_before=None, error=None, failures=0, deaths=None, updated_at=now)
         .returning(Job.job_id)
     ).first()
     return row is not None

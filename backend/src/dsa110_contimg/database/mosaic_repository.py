@@ -5,7 +5,7 @@ new in one group only, which the database enforces; of two processes that form t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sqlalchemy import select, update
@@ -33,8 +33,10 @@ class MosaicRepository:
     """Mosaics and their groups; every method takes a session of `products` first."""
 
     @staticmethod
-    def create_group(session: Session, group_id: str, ms_paths: Sequence[str], *, n_carried: int, now: float) -> bool:
-        """Form a group of tiles in time order, of which the first `n_carried` belong to the group before.
+    def create_group(
+        session: Session, group_id: str, ms_paths: Sequence[str], *, now: float, carried: Collection[str] = ()
+    ) -> bool:
+        """Form a group of tiles in time order, of which the carried ones are new in another group.
 
         Returns
         -------
@@ -48,9 +50,11 @@ class MosaicRepository:
                 )
                 session.flush()
                 session.add_all(
-                    MosaicGroupMember(group_id=group_id, ms_path=str(p), position=i, is_new=int(i >= n_carried))
+                    MosaicGroupMember(group_id=group_id, ms_path=str(p), position=i, is_new=int(p not in carried))
                     for i, p in enumerate(ms_paths)
                 )
+                fresh = [str(p) for p in ms_paths if p not in carried]
+                session.execute(update(MSIndex).where(MSIndex.path.in_(fresh)).values(placed_in=group_id))
         except IntegrityError as error:
             if not is_duplicate(error):
                 raise
@@ -60,11 +64,10 @@ class MosaicRepository:
     @staticmethod
     def unplaced_tiles(session: Session) -> list[MSIndex]:
         """Return tiles that may join a group and are not yet new in one, in time order."""
-        placed = select(MosaicGroupMember.ms_path).where(MosaicGroupMember.is_new == 1)
         query = (
             select(MSIndex)
             .where(MSIndex.stage.in_(MEMBER_STAGES), MSIndex.status.in_(("ok", "converted")))
-            .where(MSIndex.path.not_in(placed))
+            .where(MSIndex.placed_in.is_(None))
             .order_by(MSIndex.mid_mjd, MSIndex.path)
         )
         return list(session.scalars(query))

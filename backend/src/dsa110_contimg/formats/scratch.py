@@ -40,18 +40,39 @@ def replacing(target: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a file or folder: its name goes at once, so that nobody sees a part of it; a symbolic link stays."""
+    if path.is_symlink():
+        return
+    scratch = path if path.name.endswith(".partial") else scratch_path(path)
+    if scratch != path:
+        try:
+            path.rename(scratch)
+        except FileNotFoundError:
+            return
+        _flush(path.parent)
+    _remove(scratch)
+
+
 def remove_abandoned(folders: Iterable[Path]) -> list[Path]:
     """Remove from folders the scratch of processes of this machine that are gone, and return what it was."""
-    removed = []
+    removed = find_abandoned(folders)
+    for path in removed:
+        _remove(path)
+    return removed
+
+
+def find_abandoned(folders: Iterable[Path]) -> list[Path]:
+    """Return the scratch in folders that processes of this machine left which are gone."""
+    found = []
     for folder in folders:
         for path in sorted(folder.glob("*.partial")):
             match = _WRITER.fullmatch(path.name)
             # The target's own name may hold dots: only the end of the first group is the host.
             ours = match is not None and f".{match['host']}".endswith(f".{socket.gethostname()}")
             if match is not None and ours and _is_gone(int(match["pid"]), path):
-                _remove(path)
-                removed.append(path)
-    return removed
+                found.append(path)
+    return found
 
 
 def _is_gone(pid: int, scratch: Path) -> bool:

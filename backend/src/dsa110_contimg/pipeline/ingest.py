@@ -1,38 +1,42 @@
 """Files in: from the incoming folder to groups in the ingest queue (S2, stages 1 and 2).
 
-The telescope's files are read, never touched. A group is known by the start time of its data; the stamp in a
-name is a node's wall clock and only a hint. Each file is told apart:
+The telescope's files are read, never touched. A group is known by the start time of its data, so that any order of
+arrival makes the same groups; the stamp in a name is a node's wall clock and only a hint, which serves as long as no
+header can be read. Each file is told apart:
 
     recorded     a subband of its group
     known        recorded by an earlier scan
     repeated     its group already has this subband, from another file: the first one is kept
-    unfinished   still being written or copied: left for the next scan
+    late         its group has been converted without it: nothing changes
+    unfinished   still being written or copied, or its group is just being converted: left for the next scan
     quarantined  truncated, foreign, inconsistent or absurd: refused, with the reason
 
 A quarantined file that changes (its inode does: a copy with its old dates counts, too) is looked at again. A good
-one that joins a group which had failed opens that group again; one that comes after conversion changes nothing.
+one that joins a group which had failed opens that group again. A file that has gone is no longer `stored` in the
+index; nothing else follows until its group needs it.
 """
 
 import logging
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from sqlalchemy.orm import Session
+from typing import TypeVar
 
 from dsa110_contimg import telescope
-from dsa110_contimg.database import get_session, ingest_queue, leases
-from dsa110_contimg.database.ingest_queue import record_subband
-from dsa110_contimg.database.models import HDF5FileIndex, IngestQueue, Quarantine, QueueState, SubbandFile
+from dsa110_contimg.database import file_index, get_session, ingest_queue
+from dsa110_contimg.database.models import IngestQueue
 from dsa110_contimg.errors import BadInputError, ConfigurationError, UnfinishedFileError
-from dsa110_contimg.formats import uvh5
 from dsa110_contimg.formats.uvh5 import SubbandHeader
 from dsa110_contimg.options import ConversionOptions
-from dsa110_contimg.pipeline.jobs import Job, Stage
+from dsa110_contimg.pipeline.entries import Candidate, enter, read_settled
+from dsa110_contimg.pipeline.incoming import FileState, list_names, look, printable
 
 logger = logging.getLogger(__name__)
+PATHS_PER_QUERY = 512
 FILES_PER_TRANSACTION = 64
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -42,8 +46,167 @@ class ScanReport:
     recorded: list[Path] = field(default_factory=list)
     known: list[Path] = field(default_factory=list)
     repeated: list[Path] = field(default_factory=list)
+    late: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
     quarantined: list[Path] = field(default_factory=list)
+
+
+class Intake:
+    """The incoming folder as one process knows it: a scan costs what is new, not what is known.
+
+    Parameters
+    ----------
+    folder
+        The incoming folder.
+    options
+        When a file is finished.
+    """
+
+    def __init__(self, folder: Path, options: ConversionOptions) -> None:
+        self.folder, self._options = folder, options
+        self._settled: set[str] = set()
+        self._refused: dict[str, FileState | None] = {}
+        self._open: set[str] = set()
+        self._began = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether a file has to be looked at again."""
+        return bool(self._open)
+
+    def scan(self, names: Collection[str] = (), *, whole: bool = True) -> ScanReport:
+        """Record what has come.
+
+        Parameters
+        ----------
+        names
+            Files that somebody told of: they are looked at, whatever was known of them.
+        whole
+            List the folder; otherwise only these files and those that were unfinished are looked at.
+
+        Raises
+        ------
+        ConfigurationError
+            If the folder is not there or cannot be listed.
+        """
+        report = ScanReport()
+        folder = os.path.realpath(self.folder)
+        self._settled.difference_update(names)
+        if whole:
+            links = self._list()
+            self._follow_gone(folder, links.keys())
+        else:
+            links = {name: (self.folder / name).is_symlink() for name in {*names, *self._open}}
+        for chunk in _chunks(sorted(links.keys() - self._settled), PATHS_PER_QUERY):
+            fresh = self._not_settled({name: _key(folder, name, link=links[name]) for name in chunk}, report)
+            for part in _chunks(fresh, FILES_PER_TRANSACTION):
+                self._take(part, report)
+        if report != ScanReport(known=report.known):
+            logger.info("scanned %s: %s", self.folder, _counts(report))
+        return report
+
+    def _list(self) -> dict[str, bool]:
+        try:
+            return list_names(self.folder)
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"incoming folder {self.folder} does not exist: set PIPELINE_INCOMING_DIR or PIPELINE_ROOT"
+            ) from error
+        except OSError as error:
+            raise ConfigurationError(
+                f"incoming folder {self.folder} cannot be listed: {error.strerror}; check its mount and permissions"
+            ) from error
+
+    def _not_settled(self, keys: Mapping[str, str], report: ScanReport) -> list[Candidate]:
+        """Return the files that no scan has settled, and remember those that one has."""
+        with get_session("ingest", read_only=True) as session:
+            recorded, refused = ingest_queue.find_settled(session, list(keys.values()))
+        with get_session("hdf5", read_only=True) as session:
+            stored = file_index.find_stored(session, list(keys.values()))
+        fresh, back, now = [], [], time.time()
+        for name, key in keys.items():
+            path = self.folder / name
+            if key not in refused and key in stored and (stored[key] or key in recorded):
+                self._settle(name)
+                report.known.append(path)
+                back += [] if stored[key] else [key]
+                continue
+            try:
+                one = Candidate(path, key, look(path))
+            except OSError as error:
+                self._wait_for(path, error, report)
+                continue
+            if key not in refused or not self._still_refused(one, refused[key], now):
+                fresh.append(one)
+            elif name not in self._refused:
+                self._refused[name] = one.state
+                report.known.append(path)
+        if back:
+            with get_session("hdf5") as session:
+                file_index.set_stored(session, back, stored=True)
+        return fresh
+
+    def _still_refused(self, one: Candidate, refused_at: float, now: float) -> bool:
+        """Return whether a file is the one that was refused; a refusal from the future tells nothing."""
+        if one.path.name in self._refused:
+            return self._refused[one.path.name] == one.state
+        return one.state is None or one.state.ctime_ns / 1e9 <= refused_at <= now
+
+    def _take(self, candidates: Sequence[Candidate], report: ScanReport) -> None:
+        """Read headers and enter what they say into the databases."""
+        found: list[tuple[Candidate, SubbandHeader | BadInputError]] = []
+        for one in candidates:
+            try:
+                found.append((one, read_settled(one, self._options)))
+            except UnfinishedFileError as error:
+                self._wait_for(one.path, error, report)
+            except BadInputError as error:
+                found.append((one, error))
+            except FileNotFoundError:
+                self._forget([one.path.name])
+            except OSError as error:
+                self._wait_for(one.path, error, report)
+        for one, status in enter(found):
+            getattr(report, {"deferred": "unfinished"}.get(status, status)).append(one.path)
+            if status == "deferred":
+                self._open.add(one.path.name)
+            elif status == "quarantined":
+                self._open.discard(one.path.name)
+                self._refused[one.path.name] = one.state
+            else:
+                self._settle(one.path.name)
+
+    def _wait_for(self, path: Path, error: Exception, report: ScanReport) -> None:
+        """Leave a file for the next scan."""
+        logger.debug("%s is left for the next scan: %s", path, error)
+        report.unfinished.append(path)
+        self._open.add(path.name)
+
+    def _settle(self, name: str) -> None:
+        self._forget([name])
+        self._settled.add(name)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._settled.discard(name)
+            self._open.discard(name)
+            self._refused.pop(name, None)
+
+    def _follow_gone(self, folder: str, present: Collection[str]) -> None:
+        """Let the index say which of its files have gone."""
+        known = self._settled | self._open | self._refused.keys()
+        gone = {_key(folder, name, link=False) for name in known - set(present)}
+        self._forget(known - set(present))
+        if not self._began:
+            names = {printable(name) for name in present}
+            with get_session("hdf5", read_only=True) as session:
+                gone |= {
+                    path for path in file_index.list_stored(session, printable(folder)) if Path(path).name not in names
+                }
+            self._began = True
+        for chunk in _chunks(sorted(gone), PATHS_PER_QUERY):
+            with get_session("hdf5") as session:
+                file_index.set_stored(session, chunk, stored=False)
 
 
 def bootstrap_directory(folder: Path, options: ConversionOptions | None = None) -> ScanReport:
@@ -54,20 +217,7 @@ def bootstrap_directory(folder: Path, options: ConversionOptions | None = None) 
     ConfigurationError
         If the folder is not there.
     """
-    if not folder.is_dir():
-        raise ConfigurationError(f"incoming folder {folder} does not exist: set PIPELINE_INCOMING_DIR or PIPELINE_ROOT")
-    report = ScanReport()
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix in (".hdf5", ".uvh5")]
-    fresh = _not_known(paths, report)
-    for start in range(0, len(fresh), FILES_PER_TRANSACTION):
-        chunk = fresh[start : start + FILES_PER_TRANSACTION]
-        _record(_read_headers(chunk, options or ConversionOptions(), report), report)
-    logger.info(
-        "scanned %s: %d recorded, %d known, %d repeated, %d unfinished, %d quarantined",
-        *(folder, len(report.recorded), len(report.known), len(report.repeated)),
-        *(len(report.unfinished), len(report.quarantined)),
-    )
-    return report
+    return Intake(folder, options or ConversionOptions()).scan()
 
 
 def close_groups() -> None:
@@ -79,111 +229,37 @@ def close_groups() -> None:
 
 def offer_groups(options: ConversionOptions, now: float) -> list[str]:
     """Offer the groups that are complete, and those that have waited long enough for the rest; return their ids."""
-    with get_session("ingest") as session:
-        present = ingest_queue.count_subbands(session)
+    with get_session("ingest", read_only=True) as session:
+        present = ingest_queue.count_subbands(session, "collecting")
         due = [
             group.group_id
             for group in ingest_queue.list_groups(session, state="collecting")
             if is_closed(group, present.get(group.group_id, 0), options, now)
         ]
+    if not due:
+        return []
+    with get_session("ingest") as session:
         return [group_id for group_id in due if ingest_queue.mark_pending(session, group_id, now=now)]
 
 
 def is_closed(group: IngestQueue, present: int, options: ConversionOptions, now: float) -> bool:
-    """Return whether a collecting group waits for no further files."""
-    return present >= telescope.N_SUBBANDS or now - group.last_update >= options.wait_s
+    """Return whether a collecting group waits for no further files.
+
+    A latest file from the future was entered before the clock was set back: nobody knows how long ago.
+    """
+    return present >= telescope.N_SUBBANDS or abs(now - group.last_update) >= options.wait_s
 
 
-def _not_known(paths: Iterable[Path], report: ScanReport) -> list[Path]:
-    """Return the paths that no earlier scan has settled."""
-    with get_session("ingest", read_only=True) as session:
-        recorded = {row.file_path for row in session.query(SubbandFile)}
-        refused = {row.path: row.quarantined_at for row in session.query(Quarantine)}
-    with get_session("hdf5", read_only=True) as session:
-        indexed = {row.path for row in session.query(HDF5FileIndex)}
-    fresh = []
-    for path in paths:
-        key = str(path.resolve())
-        settled = key in indexed and (key in recorded or key not in refused)
-        if settled or (key in refused and path.stat().st_ctime <= refused[key]):
-            report.known.append(path)
-        else:
-            fresh.append(path)
-    return fresh
+def _key(folder: str, name: str, *, link: bool) -> str:
+    """Return the path by which the databases know a file: its own, or that which its link points to."""
+    path = os.path.join(folder, name)  # noqa: PTH118 - a Path cannot be made a million times a listing
+    return printable(os.path.realpath(path) if link else path)
 
 
-def _read_headers(
-    paths: Iterable[Path], options: ConversionOptions, report: ScanReport
-) -> list[tuple[Path, SubbandHeader | BadInputError]]:
-    """Read headers; a file that cannot be read and has changed lately is unfinished, not bad."""
-    found: list[tuple[Path, SubbandHeader | BadInputError]] = []
-    for path in paths:
-        try:
-            found.append((path, uvh5.read_header(path)))
-        except UnfinishedFileError:
-            report.unfinished.append(path)
-        except BadInputError as error:
-            cut_off = "truncated" in str(error) or path.stat().st_size == 0
-            if cut_off and time.time() - path.stat().st_mtime < options.settle_s:
-                report.unfinished.append(path)
-            else:
-                found.append((path, error))
-    return found
+def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
-def _record(found: Iterable[tuple[Path, SubbandHeader | BadInputError]], report: ScanReport) -> None:
-    # The queue commits before the index: a file that is indexed has been queued, however a scan ended.
-    with get_session("hdf5") as index, get_session("ingest") as ingest:
-        for path, header in found:
-            key = str(path.resolve())
-            if isinstance(header, BadInputError):
-                ingest_queue.quarantine_file(ingest, key, str(header), now=time.time())
-                report.quarantined.append(path)
-                continue
-            ingest_queue.release_file(ingest, key)
-            status = record_subband(
-                ingest,
-                group_id=header.group_id,
-                subband_idx=header.index,
-                path=key,
-                file_size=path.stat().st_size,
-                now=time.time(),
-            )
-            {"repeated": report.repeated, "known": report.known}.get(status, report.recorded).append(path)
-            if status == "recorded" and ingest_queue.get_state(ingest, header.group_id) is QueueState.FAILED:
-                _reopen(ingest, header.group_id)
-            _index(index, path, header)
-
-
-def _reopen(ingest: Session, group_id: str) -> None:
-    """Let a group that failed collect files again; its job first, so that a kill in between is made good."""
-    with get_session("products") as products:
-        leases.reopen_job(products, Job(Stage.CONVERT, group_id).job_id, time.time())
-    ingest_queue.reopen_group(ingest, group_id)
-    logger.info("group %s is open again: a file joined it", group_id)
-
-
-def _index(session: Session, path: Path, header: SubbandHeader) -> None:
-    """Enter a file into the index of everything seen."""
-    stat = path.stat()
-    ra, dec = telescope.meridian_icrs(header.dec_app_deg, 0.5 * (header.start_mjd + header.end_mjd))
-    session.merge(
-        HDF5FileIndex(
-            path=str(path.resolve()),
-            filename=path.name,
-            group_id=header.group_id,
-            subband_code=f"sb{header.index:02d}",
-            subband_num=header.index,
-            timestamp_iso=header.group_id,
-            timestamp_mjd=header.start_mjd,
-            file_size_bytes=stat.st_size,
-            modified_time=stat.st_mtime,
-            indexed_at=time.time(),
-            ra_deg=float(ra[0]),
-            dec_deg=float(dec[0]),
-            obs_date=header.group_id[:10],
-            obs_time=header.group_id[11:],
-            start_jd=header.start_mjd + telescope.JD_MINUS_MJD,
-            n_times=header.times_mjd.size,
-        )
-    )
+def _counts(report: ScanReport) -> str:
+    return ", ".join(f"{len(paths)} {kind}" for kind, paths in vars(report).items() if paths)

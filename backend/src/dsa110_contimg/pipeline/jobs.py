@@ -79,6 +79,8 @@ class TileState:
     mid_mjd: float
     dec_deg: float
     calibrator: str | None = None
+    placed_in: str | None = None
+    """The mosaic group in which it is new."""
 
     def reached(self, stage: str) -> bool:
         """Return whether the tile is at a stage or past it."""
@@ -122,14 +124,24 @@ class State:
     mosaic_groups: Sequence[MosaicGroupState] = ()
     mosaics: Sequence[MosaicState] = ()
     finished: Mapping[str, str] = field(default_factory=dict)
-    """Job id to 'completed' or 'failed'; jobs that may still run are absent."""
+    """Job id to 'completed' or 'failed'; jobs that may still run are absent, and completed ones whose result the
+    stage of a tile tells."""
     now_mjd: float = 0.0
     end_of_data: bool = False
     """No further files are expected (`--once`): nothing waits for them."""
 
 
-def next_jobs(state: State, options: CalibrationOptions, mosaic: MosaicOptions) -> list[Job]:
-    """Return every job that could run now, the earliest stages and oldest data first."""
+URGENCY = {
+    **dict.fromkeys((Stage.CONVERT, Stage.SOLVE, Stage.SOLVE_CATALOGUE), 0),
+    **dict.fromkeys((Stage.CALIBRATE, Stage.IMAGE, Stage.MEASURE), 1),
+}
+"""What calibration waits for comes first, then the tiles, which do not wait for mosaics, and these last (2)."""
+
+
+def next_jobs(
+    state: State, options: CalibrationOptions, mosaic: MosaicOptions, *, newest_first: bool = False
+) -> list[Job]:
+    """Return every job that could run now, the most urgent first: see URGENCY; then by time, then by stage."""
     converts = _converts(state)
     solves = [Job(Stage.SOLVE, tile.group_id) for tile in _tiles_to_solve(state)]
     jobs = [*converts, *solves]
@@ -141,7 +153,9 @@ def next_jobs(state: State, options: CalibrationOptions, mosaic: MosaicOptions) 
     jobs += _mosaics(state, mosaic)
     jobs += _products(state)
     due = [job for job in dict.fromkeys(jobs) if job.job_id not in state.finished]
-    return sorted(due, key=lambda job: (ORDER[job.stage], job.subject))
+    due.sort(key=lambda job: ORDER[job.stage])
+    due.sort(key=lambda job: job.subject.rpartition("_")[2] if URGENCY.get(job.stage) else "", reverse=newest_first)
+    return sorted(due, key=lambda job: URGENCY.get(job.stage, 2))
 
 
 def is_covered(tile: TileState, tables: Iterable[TableState], options: CalibrationOptions) -> bool:

@@ -7,7 +7,8 @@ databases of their own, and a kill may fall in between:
     ingest          a group whose tile is indexed is completed; one whose conversion failed for good has failed
     data_registry   photometry has ended when its job has; a publication or retraction without its process is finished
                     or undone; what may be published by itself is, and what failed is tried again when its time comes
-    products        the rows of a mosaic name its files, published or retracted; light curves leave the latter out
+    products        the rows of a mosaic name its files, published or retracted; light curves leave the latter out;
+                    a mosaic for which nothing is left to do is closed, and not looked at again
     files           scratch of processes that are gone is removed
 
 Every function here may run at any time, any number of times, and beside other runners.
@@ -16,13 +17,16 @@ Every function here may run at any time, any number of times, and beside other r
 import json
 import logging
 import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue, leases
+from dsa110_contimg.database.bulk import in_parts
 from dsa110_contimg.database.claims import is_abandoned
 from dsa110_contimg.database.criteria import AUTO_CRITERIA, due
 from dsa110_contimg.database.data_registration import publish_ready, recover_publishing, set_photometry_status
@@ -41,21 +45,17 @@ from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.ownership import is_gone
 from dsa110_contimg.database.registry_rows import open_registry
 from dsa110_contimg.formats import scratch
+from dsa110_contimg.housekeeping.inventory import scratch_folders
 from dsa110_contimg.options import PhotometryOptions
 from dsa110_contimg.pipeline.jobs import Stage
 from dsa110_contimg.pipeline.versions import follow_retractions
 
 logger = logging.getLogger(__name__)
 ENDED = (JobState.COMPLETED.value, JobState.FAILED.value)
-SCRATCH_FOLDERS = ("ms/science/*", "caltables", "images", "mosaics")
 
-
-MOVED = and_(
-    DataProduct.status.in_((ProductStatus.PUBLISHED.value, ProductStatus.RETRACTED.value)),
-    DataProduct.published_path.is_not(None),
-    DataProduct.owner.is_(None),
-)
-"""Products whose files lie where `published_path` says."""
+SETTLED = (ProductStatus.PUBLISHED.value, ProductStatus.RETRACTED.value)
+AT_REST_BUT_OWNED = and_(DataProduct.owner.is_not(None), DataProduct.status.in_(SETTLED))
+LAST_STAGES = (Stage.PUBLISH, Stage.VARIABILITY)
 
 
 def reconcile(options: PhotometryOptions) -> None:
@@ -66,6 +66,7 @@ def reconcile(options: PhotometryOptions) -> None:
     recover_publications()
     publish_due()
     follow_products(options)
+    close_mosaics()
 
 
 def follow_products(options: PhotometryOptions) -> None:
@@ -76,8 +77,7 @@ def follow_products(options: PhotometryOptions) -> None:
 
 def remove_scratch(settings: Settings) -> list[Path]:
     """Remove what killed processes left unfinished in the staging area, and return what it was."""
-    folders = [folder for pattern in SCRATCH_FOLDERS for folder in sorted(settings.stage.glob(pattern))]
-    removed = scratch.remove_abandoned(folders)
+    removed = scratch.remove_abandoned(scratch_folders(settings))
     for path in removed:
         logger.info("removed %s, which a killed process left", path)
     return removed
@@ -85,11 +85,20 @@ def remove_scratch(settings: Settings) -> list[Path]:
 
 def release_dead_owners() -> list[str]:
     """Let the jobs of processes of this host that no longer live be claimed again; return their ids."""
+    return _release(lambda row: is_gone(row.owner))
+
+
+def release_orphans(owner: str, in_hand: Collection[str]) -> list[str]:
+    """Let an owner's jobs be claimed again that it has not in hand, as when their end could not be recorded."""
+    return _release(lambda row: row.owner == owner and row.job_id not in in_hand)
+
+
+def _release(is_orphan: Callable[[Job], bool]) -> list[str]:
     with get_session("products", read_only=True) as session:
         orphans = [
             row
             for row in leases.list_jobs(session, state=JobState.RUNNING)
-            if is_gone(row.owner) and (row.lease_expires_at or 0.0) > time.time()
+            if (row.lease_expires_at or 0.0) > time.time() and is_orphan(row)
         ]
     if not orphans:
         return []
@@ -144,20 +153,12 @@ def follow_photometry() -> None:
 
 def recover_publications() -> None:
     """Finish or undo the publications and retractions whose process is gone."""
-    held = (ProductStatus.PUBLISHED.value, ProductStatus.RETRACTED.value)
+    publishing = DataProduct.status == ProductStatus.PUBLISHING.value
     with get_session("data_registry", read_only=True) as session:
-        interrupted = [
-            row.data_id
-            for row in session.scalars(
-                select(DataProduct).where(
-                    or_(
-                        DataProduct.status == ProductStatus.PUBLISHING.value,
-                        DataProduct.status.in_(held) & DataProduct.owner.is_not(None),
-                    )
-                )
-            )
-            if is_abandoned(row.owner, row.lease_expires_at, time.time())
+        rows = [
+            row for held in (publishing, AT_REST_BUT_OWNED) for row in session.scalars(select(DataProduct).where(held))
         ]
+    interrupted = [row.data_id for row in rows if is_abandoned(row.owner, row.lease_expires_at, time.time())]
     if interrupted:
         with open_registry() as connection:
             recover_publishing(connection)
@@ -175,16 +176,75 @@ def publish_due() -> list[str]:
 
 def follow_publications() -> None:
     """Let the rows of mosaics name their files, whoever published or retracted them."""
-    with get_session("data_registry", read_only=True) as session:
-        columns = select(DataProduct.data_id, DataProduct.published_path)
-        placed = dict(iter(session.execute(columns.where(DataProduct.data_type == "mosaic", MOVED))))
     with get_session("products", read_only=True) as session:
-        paths = session.execute(select(Mosaic.name, Mosaic.path))
-        moved = {name: placed[name] for name, path in paths if placed.get(name) not in (None, path)}
+        paths = _paths(session, Mosaic.closed_at.is_(None))
+    placed = _placed(DataProduct.status == ProductStatus.RETRACTED.value)
+    for part in in_parts(paths):
+        placed |= _placed(DataProduct.data_id.in_(part), DataProduct.status == ProductStatus.PUBLISHED.value)
+    with get_session("products", read_only=True) as session:
+        for part in in_parts(name for name in placed if name not in paths):
+            paths |= _paths(session, Mosaic.name.in_(part))
+    moved = {name: placed[name] for name, path in paths.items() if placed.get(name) not in (None, path)}
     if moved:
         with get_session("products") as session:
             for name, path in moved.items():
                 follow_publication(session, name, str(path))
+
+
+def _paths(session: Session, which: ColumnElement[bool]) -> dict[str, str]:
+    return dict(iter(session.execute(select(Mosaic.name, Mosaic.path).where(which))))
+
+
+def _placed(*which: ColumnElement[bool]) -> dict[str, str | None]:
+    """Return where the files of mosaics lie that are in nobody's hands."""
+    columns = select(DataProduct.data_id, DataProduct.published_path).where(DataProduct.data_type == "mosaic", *which)
+    rested = (DataProduct.published_path.is_not(None), DataProduct.owner.is_(None))
+    with get_session("data_registry", read_only=True) as session:
+        return dict(iter(session.execute(columns.where(*rested))))
+
+
+def close_mosaics() -> list[str]:
+    """Close the mosaics for which nothing is left to do, and return their names.
+
+    That is: published or taken back, named where they lie, and the last jobs behind them completed.
+    """
+    with get_session("products", read_only=True) as session:
+        columns = select(Mosaic.name, Mosaic.path, Mosaic.status).where(Mosaic.closed_at.is_(None))
+        opened = {name: (path, status) for name, path, status in session.execute(columns)}
+        completed = _completed(session, opened)
+    statuses = _settled(opened)
+    done = [
+        name
+        for name, (path, status) in opened.items()
+        if (statuses.get(name) == (ProductStatus.PUBLISHED.value, path) and name in completed)
+        or statuses.get(name, ("", ""))[0] == status == ProductStatus.RETRACTED.value
+    ]
+    if done:
+        with get_session("products") as session:
+            for part in in_parts(done):
+                still_open = update(Mosaic).where(Mosaic.name.in_(part), Mosaic.closed_at.is_(None))
+                session.execute(still_open.values(closed_at=time.time()))
+    return done
+
+
+def _completed(session: Session, names: Iterable[str]) -> set[str]:
+    """Return the mosaics whose last jobs have all completed."""
+    found: Counter[str] = Counter()
+    for part in in_parts(names):
+        last = select(Job.subject).where(Job.subject.in_(part), Job.stage.in_(LAST_STAGES))
+        found.update(session.scalars(last.where(Job.state == JobState.COMPLETED.value)))
+    return {name for name, number in found.items() if number == len(LAST_STAGES)}
+
+
+def _settled(names: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+    """Return status and place of products that nobody works on."""
+    found = {}
+    with get_session("data_registry", read_only=True) as session:
+        columns = select(DataProduct.data_id, DataProduct.status, DataProduct.published_path)
+        for part in in_parts(names):
+            rows = session.execute(columns.where(DataProduct.data_id.in_(part), DataProduct.owner.is_(None)))
+            found.update({name: (status, path) for name, status, path in rows})
+    return found
 
 
 def follow_publication(session: Session, mosaic_id: str, published_path: str) -> None:

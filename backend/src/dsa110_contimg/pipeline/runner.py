@@ -1,74 +1,58 @@
-"""The loop: scan, decide, submit, record; and one job in a worker.
+"""The loop: scan, decide, submit, record.
 
-`contimg run --once`, the daemon and the functions that the specification names all come through `execute`.
+`contimg run --once`, the daemon, Dask and the functions that the specification names all decide by `jobs.next_jobs`
+and come through `attempt.execute`.
+
+A daemon ends only when it is told to. Whatever keeps it from going on (a disk without room, a database server that is
+away, a folder that has gone) pauses it: it says why, in the log, in its notice and by an alert, lets running jobs end,
+and looks again. With `once` the run ends instead.
 """
 
 import logging
 import time
-import traceback
+from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from pkgutil import resolve_name
+from threading import Event
 
-import numba
-from threadpoolctl import threadpool_limits
+from sqlalchemy.exc import SQLAlchemyError
 
 from dsa110_contimg.config import Settings
-from dsa110_contimg.database import get_session, ingest_queue, leases
-from dsa110_contimg.database.models import Job as JobRow
-from dsa110_contimg.database.models import JobState
+from dsa110_contimg.database import get_session, ingest_queue
+from dsa110_contimg.database.alert_outbox import Alert, queue_alert
+from dsa110_contimg.database.models import AlertKind, Severity
 from dsa110_contimg.database.ownership import this_process
-from dsa110_contimg.errors import ConfigurationError, FencedError, PipelineError
+from dsa110_contimg.errors import PipelineError, WorkerDiedError
+from dsa110_contimg.housekeeping import presence
 from dsa110_contimg.options import PipelineOptions
+from dsa110_contimg.pipeline.arrivals import Arrivals
+from dsa110_contimg.pipeline.attempt import Outcome, claim, execute, record_death
 from dsa110_contimg.pipeline.catalogs import require_catalog
-from dsa110_contimg.pipeline.context import Context
-from dsa110_contimg.pipeline.executors import Crew
+from dsa110_contimg.pipeline.chores import Chore, chores_of, make_room, start_due
+from dsa110_contimg.pipeline.executors import Crew, InlineCrew, PoolCrew
 from dsa110_contimg.pipeline.ingest import ScanReport, bootstrap_directory, close_groups, offer_groups
 from dsa110_contimg.pipeline.jobs import Job, Stage, next_jobs
-from dsa110_contimg.pipeline.reconcile import follow_conversions, follow_photometry, reconcile, remove_scratch
-from dsa110_contimg.pipeline.state import form_mosaic_groups, held_jobs, load_state
+from dsa110_contimg.pipeline.notices import Notice, tell, withdraw
+from dsa110_contimg.pipeline.reconcile import reconcile, release_orphans, remove_scratch
+from dsa110_contimg.pipeline.resources import Machine, admit, fit_to_data, room, time_limit_s
+from dsa110_contimg.pipeline.schedule import choose
+from dsa110_contimg.pipeline.state import form_mosaic_groups, held_jobs, jobs_that_killed, load_state
+from dsa110_contimg.pipeline.stopping import StopRequest
 
+__all__ = ["Outcome", "RunSummary", "execute", "run"]
 logger = logging.getLogger(__name__)
-LEASE_S = 3600.0
-MAX_ATTEMPTS = 3
 POLL_S = 5.0
+IDLE_S = 15.0
+"""Between looks of a daemon with nothing to do, which new files and ended jobs wake."""
 HELD_POLL_S = 0.5
-"""Between looks at jobs that another runner works on."""
-
-STAGES = {
-    Stage.CONVERT: "tile_stages:convert",
-    Stage.SOLVE: "tile_stages:solve",
-    Stage.SOLVE_CATALOGUE: "tile_stages:solve_catalogue",
-    Stage.CALIBRATE: "tile_stages:calibrate",
-    Stage.IMAGE: "tile_stages:image",
-    Stage.MEASURE: "tile_stages:measure",
-    Stage.MOSAIC: "mosaic_stages:mosaic",
-    Stage.REGISTER: "mosaic_stages:register",
-    Stage.CHECK: "mosaic_stages:check",
-    Stage.PHOTOMETRY: "mosaic_stages:photometry",
-    Stage.PUBLISH: "mosaic_stages:publish",
-    Stage.VARIABILITY: "mosaic_stages:variability",
-}
-"""Module and function of each stage: a worker imports what its first job needs, and starts two seconds sooner."""
-
-
-def function_of(stage: Stage) -> Callable[[Context, str], None]:
-    """Return what a stage does."""
-    found: Callable[[Context, str], None] = resolve_name(f"dsa110_contimg.pipeline.{STAGES[stage]}")
-    return found
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one attempt at a job ended."""
-
-    job: Job
-    result: str
-    """completed, failed, retry, paused or lost (somebody else has it)."""
-    seconds: float = 0.0
-    error: str = ""
+"""Between looks at jobs that another runner works on, or that wait for their next attempt."""
+SHORTEST_S = 1.0
+NOTICE_S = 15.0
+TROUBLE = (PipelineError, OSError, SQLAlchemyError)
+Report = Callable[[Outcome | None, list[Job]], None]
 
 
 @dataclass
@@ -76,7 +60,15 @@ class RunSummary:
     """What a run did."""
 
     scan: ScanReport = field(default_factory=ScanReport)
+    """With `once`; a daemon keeps no lists."""
     outcomes: list[Outcome] = field(default_factory=list)
+    """With `once`."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Outcomes by result."""
+    paused: str | None = None
+    """With `once`: why it ended before everything was done."""
+    standing: list[str] = field(default_factory=list)
+    """With `once`: jobs that had failed for good before this run, and stand so."""
 
     def ended(self, result: str) -> list[Outcome]:
         """Return the outcomes of one kind."""
@@ -84,8 +76,8 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """Return 1 if a file was refused, or a job failed or could not go on; else 0."""
-        return int(bool(self.scan.quarantined or self.ended("failed") or self.ended("paused")))
+        """Return 1 if a file was refused, a job failed now or earlier, or the run could not go on; else 0."""
+        return int(bool(self.scan.quarantined or self.ended("failed") or self.paused or self.standing))
 
 
 def run(
@@ -94,9 +86,10 @@ def run(
     *,
     once: bool,
     workers: int = 1,
-    report: Callable[[Outcome | None, list[Job]], None] = lambda _outcome, _due: None,
+    crew: Crew | None = None,
+    report: Report = lambda _outcome, _due: None,
 ) -> RunSummary:
-    """Process the incoming folder until nothing is left to do, or for ever.
+    """Process the incoming folder until nothing is left to do, or until it is told to stop.
 
     Parameters
     ----------
@@ -105,140 +98,233 @@ def run(
     once
         End when nothing is left: no further files are expected.
     workers
-        Processes; 1 runs in this one.
+        Processes of this machine; with `once`, 1 runs in this one.
+    crew
+        Other workers, which take the place of these.
     report
         Called with each outcome and the jobs that are due.
     """
     require_catalog()
-    owner, summary = this_process(), RunSummary()
-    remove_scratch(settings)
-    running: dict[Future[Outcome], Job] = {}
-    next_scan, paused = 0.0, False
-    with Crew(workers) as crew:
-        while True:
-            if time.monotonic() >= next_scan:
-                _scan(summary, settings, options, once=once)
-                next_scan = float("inf") if once else time.monotonic() + POLL_S
-            reconcile(options.photometry)
-            due = _due(options, once=once)
-            report(None, due)
-            if not paused:
-                for job in _free(due, running.values())[: workers - len(running)]:
-                    running[crew.submit(execute, job, owner, settings, options)] = job
-            ended = _collect(running, crew, owner)
-            for outcome in ended:
-                summary.outcomes.append(outcome)
-                _add_refused(summary.scan, outcome.job)
-                report(outcome, due)
-                paused = paused or outcome.result == "paused"
-            if not running and (paused or (once and not due)):
-                return summary
-            if not running and all(outcome.result == "lost" for outcome in ended):
-                time.sleep(HELD_POLL_S if once else POLL_S)
+    if crew is None:
+        crew = InlineCrew() if once and workers == 1 else PoolCrew(workers)
+    with presence.running(settings), crew, StopRequest() as stop:
+        loop = _Loop(settings, fit_to_data(options, settings.incoming), crew, stop, report, once=once)
+        try:
+            with nullcontext() if once else loop.arrivals:
+                return loop.run()
+        finally:
+            withdraw(settings, loop.owner)
 
 
-def execute(job: Job, owner: str, settings: Settings, options: PipelineOptions) -> Outcome:
-    """Claim a job, run it, record how it ended; this is the edge at which every error becomes a row."""
-    started = time.monotonic()
-    with get_session("products") as session:
-        leases.ensure_job(session, job.stage, job.subject, now=time.time())
-        attempt = leases.claim_job(session, job.job_id, owner, LEASE_S, now=time.time())
-    if attempt is None:
-        return Outcome(job, "lost")
-    if options.imaging.threads:
-        numba.set_num_threads(options.imaging.threads)
-    context = Context(settings, options, job.job_id, attempt)
-    result, error, tail = "completed", "", ""
-    try:
-        with threadpool_limits(options.imaging.threads or None):
-            function_of(job.stage)(context, job.subject)
-    except FencedError as fenced:
-        return Outcome(job, "lost", error=str(fenced))
-    except ConfigurationError as trouble:
-        result, error = "paused", str(trouble)
-    except PipelineError as trouble:
-        result, error = "failed", str(trouble)
-    except OSError as trouble:
-        result, error = "paused", f"{job.job_id} stopped: {trouble}; make room or repair it and run again"
-    except Exception as trouble:  # noqa: BLE001 - the edge of the worker loop: a fault of ours is a row, too
-        result = "failed" if attempt >= MAX_ATTEMPTS else "retry"
-        error, tail = f"{type(trouble).__name__}: {trouble}", traceback.format_exc()
-    if result != "completed" and not _record_failure(job, attempt, error, tail, retry=result != "failed"):
-        result = "lost"
-    return Outcome(job, result, time.monotonic() - started, error)
+class _Loop:
+    """One run: what it has in hand, and what it waits for."""
 
+    def __init__(
+        self, settings: Settings, options: PipelineOptions, crew: Crew, stop: StopRequest, report: Report, *, once: bool
+    ) -> None:
+        self.settings, self.options, self.crew, self.stop, self.report = settings, options, crew, stop, report
+        self.once, self.owner, self.summary = once, this_process(), RunSummary()
+        self.is_local = isinstance(crew, InlineCrew | PoolCrew)
+        self.running: dict[Future[Outcome], Job] = {}
+        self.chores: list[Chore] = [] if once else chores_of(settings, options)
+        self.wake, self.started_at = Event(), time.time()
+        self.arrivals = Arrivals(settings.incoming, options.conversion, self.wake.set)
+        self.scanned = False
+        self.next_notice = self.resume = 0.0
+        self.paused: str | None = None
+        self.waits: str | None = None
 
-def _scan(summary: RunSummary, settings: Settings, options: PipelineOptions, *, once: bool) -> None:
-    """Enter the files that have come, and offer the groups that wait for no more."""
-    _merge(summary.scan, bootstrap_directory(settings.incoming, options.conversion))
-    if once:
-        close_groups()
-    else:
-        offer_groups(options.conversion, time.time())
+    def run(self) -> RunSummary:
+        """Take turns until there is nothing left to do, or the run is told to stop."""
+        remove_scratch(self.settings)
+        due: list[Job] = []
+        while not self.stop.asked:
+            start_due(self.chores)
+            try:
+                due = self._turn()
+            except TROUBLE as trouble:
+                if self.once:
+                    raise
+                self._pause(str(trouble))
+            self._tell()
+            ended = self._collect(due)
+            if self.once and not self.running and (self.paused or not due):
+                break
+            if not self.running and not any(outcome.result != "lost" for outcome in ended):
+                self._sleep(self._patience(due))
+        self._end()
+        return self.summary
 
+    def _patience(self, due: list[Job]) -> float:
+        """Return how long to wait when nothing runs."""
+        if self.once:
+            return HELD_POLL_S
+        return POLL_S if due or self.paused else min(IDLE_S, max(self.arrivals.next_look_s, SHORTEST_S))
 
-def _free(due: list[Job], running: Collection[Job]) -> list[Job]:
-    """Return the due jobs that nobody works on, here or in another runner."""
-    held = held_jobs(time.time())
-    return [job for job in due if job not in running and job.job_id not in held]
+    def _turn(self) -> list[Job]:
+        """Look at everything once, and start what may start; return what is due."""
+        self._scan()
+        release_orphans(self.owner, {job.job_id for job in self.running.values()})
+        reconcile(self.options.photometry)
+        due = self._due()
+        self.report(None, due)
+        self._look_for_room()
+        if self.paused is None and not self.stop.asked:
+            self._start(due)
+        return due
 
+    def _scan(self) -> None:
+        """Enter the files that have come, and offer the groups that wait for no more."""
+        if not self.once:
+            self.arrivals.collect()
+            offer_groups(self.options.conversion, time.time())
+        elif not self.scanned:
+            self.summary.scan = bootstrap_directory(self.settings.incoming, self.options.conversion)
+            close_groups()
+            self.scanned = True
 
-def _collect(running: dict[Future[Outcome], Job], crew: Crew, owner: str) -> list[Outcome]:
-    """Wait a while for jobs to end; take them off the running ones and return how they ended."""
-    done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-    broken = any(isinstance(future.exception(), BrokenExecutor) for future in done)
-    if broken:
-        done, _ = wait(running)
-    outcomes = []
-    for future in done:
-        job = running.pop(future)
-        killed = isinstance(future.exception(), BrokenExecutor)
-        outcomes.append(_worker_killed(job, owner) if killed else future.result())
-    if broken:
-        crew.renew()
-    return outcomes
+    def _due(self) -> list[Job]:
+        """Return the jobs that are due, after forming the mosaic groups that the tiles allow."""
+        jobs = self._next()
+        converting = any(job.stage is Stage.CONVERT for job in jobs)
+        if not (self.once and converting) and form_mosaic_groups(self.options.mosaic, end_of_data=self.once):
+            jobs = self._next()
+        return jobs
 
+    def _next(self) -> list[Job]:
+        state = load_state(end_of_data=self.once)
+        if self.once:
+            now = {outcome.job.job_id for outcome in self.summary.outcomes}
+            failed = [job_id for job_id, how in state.finished.items() if how == "failed"]
+            self.summary.standing = sorted(set(failed) - now)
+        newest_first = self.options.schedule.newest_first
+        return next_jobs(state, self.options.calibration, self.options.mosaic, newest_first=newest_first)
 
-def _worker_killed(job: Job, owner: str) -> Outcome:
-    """Record that the worker of a job was killed; nobody knows by whose fault, so each job of the pool counts one."""
-    with get_session("products", read_only=True) as session:
-        row = session.get(JobRow, job.job_id)
-    if row is None or (row.state, row.owner) != (JobState.RUNNING.value, owner):
-        return Outcome(job, "lost")
-    error = f"{job.job_id} stopped because a worker process was killed: is there enough memory for all workers?"
-    result = "failed" if row.attempt >= MAX_ATTEMPTS else "retry"
-    recorded = _record_failure(job, row.attempt, error, "", retry=result == "retry")
-    return Outcome(job, result if recorded else "lost", error=error)
+    def _look_for_room(self) -> None:
+        """Pause below the free-space floor, and go on when the reason of a pause may have gone."""
+        guarded = not self.once or self.options.resources.free_space_floor_gb is not None
+        short = room(self.settings, self.options) if guarded else None
+        if short is not None:
+            if self.paused != short and self.options.schedule.clean:
+                make_room(self.settings)
+            self._pause(short, AlertKind.DISK_LOW)
+        elif self.paused is not None and not self.once and time.monotonic() >= self.resume:
+            logger.warning("the run goes on")
+            self.paused = None
 
+    def _start(self, due: list[Job]) -> None:
+        """Hand the next jobs to workers: claimed here in one transaction, or by those of a cluster themselves."""
+        held, running = held_jobs(time.time()), self.running.values()
+        free = [job for job in due if job not in running and job.job_id not in held]
+        if not free:
+            self.waits = None
+            return
+        machine = Machine.read() if self.is_local else Machine.cluster()
 
-def _due(options: PipelineOptions, *, once: bool) -> list[Job]:
-    """Return the jobs that are due, after forming the mosaic groups that the tiles allow."""
-    state = load_state(end_of_data=once)
-    jobs = next_jobs(state, options.calibration, options.mosaic)
-    if not (once and any(job.stage is Stage.CONVERT for job in jobs)) and form_mosaic_groups(
-        options.mosaic, end_of_data=once
-    ):
-        jobs = next_jobs(load_state(end_of_data=once), options.calibration, options.mosaic)
-    return jobs
+        def fits(job: Job, beside: Collection[Job]) -> str | None:
+            return admit(job, beside, machine, self.options)
 
+        before = self.waits
+        chosen, self.waits = choose(free, running, self.crew.slots, jobs_that_killed(), fits)
+        if self.waits not in (None, before):
+            logger.info("%s", self.waits)
+        attempts = claim(chosen, self.owner, self.options.schedule) if self.is_local else {}
+        for job in chosen:
+            if not self.is_local or job.job_id in attempts:
+                self._submit(job, attempts.get(job.job_id))
 
-def _record_failure(job: Job, attempt: int, error: str, tail: str, *, retry: bool) -> bool:
-    """Write a failure into the job's row; False if a newer attempt owns it, whose business this is not."""
-    logger.error("%s attempt %d: %s", job.job_id, attempt, error)
-    try:
-        with get_session("products") as session:
-            leases.fail_job(session, job.job_id, attempt, error, tail, now=time.time(), retry=retry)
-    except FencedError:
-        return False
-    if not retry:
-        follow_conversions()
-        follow_photometry()
-    return True
+    def _submit(self, job: Job, attempt: int | None) -> None:
+        limit = time_limit_s(job.stage, self.options.resources)
+        future = self.crew.submit(execute, job, self.owner, self.settings, self.options, attempt, time_limit_s=limit)
+        self.running[future] = job
+        future.add_done_callback(lambda _done: self.wake.set())
 
+    def _collect(self, due: list[Job]) -> list[Outcome]:
+        """Wait a while for jobs to end; take them off the running ones and return how they ended."""
+        if self.running:
+            self._sleep(POLL_S)
+        ended = []
+        for future in [future for future in self.running if future.done()]:
+            outcome = self._outcome_of(future, self.running.pop(future))
+            self._note(outcome)
+            self.report(outcome, due)
+            ended.append(outcome)
+        return ended
 
-def _merge(total: ScanReport, scan: ScanReport) -> None:
-    for name in ("recorded", "repeated", "unfinished", "quarantined"):
-        getattr(total, name).extend(getattr(scan, name))
+    def _outcome_of(self, future: Future[Outcome], job: Job) -> Outcome:
+        try:
+            return future.result()
+        except WorkerDiedError as death:
+            return self._dead(job, death)
+        except TROUBLE as trouble:
+            # Its end could not be recorded: the row still says that it runs, until the orphans are released.
+            return Outcome(job, "paused", error=str(trouble))
+
+    def _dead(self, job: Job, death: WorkerDiedError) -> Outcome:
+        try:
+            remove_scratch(self.settings)
+            return record_death(job, self.owner, death, self.settings, self.options.schedule)
+        except TROUBLE as trouble:
+            return Outcome(job, "paused", error=str(trouble))
+
+    def _note(self, outcome: Outcome) -> None:
+        self.summary.counts[outcome.result] += 1
+        if self.once:
+            self.summary.outcomes.append(outcome)
+            _add_refused(self.summary.scan, outcome.job)
+        if outcome.result == "paused":
+            self._pause(outcome.error)
+
+    def _pause(self, reason: str, kind: AlertKind = AlertKind.SYSTEM_ERROR) -> None:
+        """Start nothing for a while, and say why."""
+        self.resume = time.monotonic() + self.options.schedule.pause_s
+        if reason == self.paused:
+            return
+        self.paused, self.next_notice = reason, 0.0
+        logger.error("the run pauses: %s", reason)
+        if self.once:
+            self.summary.paused = reason
+            return
+        source = {} if kind is AlertKind.DISK_LOW else {"source_id": "pipeline"}
+        try:
+            with get_session("products") as session:
+                queue_alert(
+                    session, Alert(kind, Severity.CRITICAL, f"the run pauses: {reason}", **source), now=time.time()
+                )
+        except TROUBLE as trouble:
+            logger.warning("nobody is told that the run pauses: %s", trouble)
+
+    def _tell(self) -> None:
+        """Write the notice of a run that lasts."""
+        if self.once or time.monotonic() < self.next_notice:
+            return
+        self.next_notice = time.monotonic() + NOTICE_S
+        running = sorted(job.job_id for job in self.running.values())
+        waits = self.waits or self.arrivals.trouble
+        notice = Notice(self.owner, self.started_at, time.time(), self.crew.slots, running, self.paused, waits)
+        tell(self.settings, notice)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait until a job has ended, something has come, the run is told to stop, or the time is over."""
+        if any(future.done() for future in self.running):
+            return
+        self.stop.wait(self.wake, seconds)
+        self.wake.clear()
+
+    def _end(self) -> None:
+        """Give running jobs their time, stop those that need more, and let others have them at once."""
+        deadline = time.monotonic() + self.options.schedule.stop_s
+        while self.running and not self.stop.urgent and time.monotonic() < deadline:
+            self._collect([])
+        if self.running:
+            logger.warning("stopped in the middle: %s", ", ".join(job.job_id for job in self.running.values()))
+            self.crew.close(stop=True)
+            self.running.clear()
+        try:
+            release_orphans(self.owner, set())
+            remove_scratch(self.settings)
+        except TROUBLE as trouble:
+            logger.warning("the next run takes over what this one held: %s", trouble)
 
 
 def _add_refused(scan: ScanReport, job: Job) -> None:

@@ -1,19 +1,45 @@
-"""What is there, what waits, what failed and why: the same answer for a person, a program and a test."""
+"""What is there, what waits, what failed and why: the same answer for a person, a program and a test.
+
+Only what is open is read; what is finished is counted. So the answer takes as long after a year as after a day.
+"""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session
 from dsa110_contimg.database.criteria import MAX_ATTEMPTS, publish_blockers
-from dsa110_contimg.database.models import ESECandidate, IngestQueue, Job, MosaicGroup, MSIndex, QACheck, Quarantine
+from dsa110_contimg.database.models import (
+    DataProduct,
+    IngestQueue,
+    Job,
+    JobState,
+    MosaicGroup,
+    ProductStatus,
+    QACheck,
+    Quarantine,
+    QueueState,
+)
 from dsa110_contimg.database.product_report import next_step
-from dsa110_contimg.database.registry_rows import ProductRow, list_data, open_registry
+from dsa110_contimg.database.registry_rows import ProductRow, find_rows, open_registry
 from dsa110_contimg.errors import PipelineError, PublishError
+from dsa110_contimg.monitoring import census
+from dsa110_contimg.monitoring.backlog import Backlog, Failure, backlog, last_failures
+from dsa110_contimg.monitoring.log_lines import last_lines
+from dsa110_contimg.monitoring.logs import log_path
 from dsa110_contimg.options import CalibrationOptions
 from dsa110_contimg.pipeline.jobs import awaiting_transit
+from dsa110_contimg.pipeline.notices import Notice, read_notices
 from dsa110_contimg.pipeline.state import load_state
+
+ON_THE_WAY = {status.value for status in ProductStatus if status not in ("published", "retracted")}
+LOG_LINES = 15
+NO_REASON = "no reason recorded"
 
 
 @dataclass
@@ -22,8 +48,15 @@ class Overview:
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Table by table, rows by state."""
+    backlog: Backlog | None = None
+    runs: list[Notice] = field(default_factory=list)
+    """What each run says about itself, of which `paused` says why it starts nothing."""
+    running: dict[str, str] = field(default_factory=dict)
+    """Jobs, who does them and for how long."""
     waiting: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    last_failures: list[Failure] = field(default_factory=list)
+    """The newest ones of every kind, each with what to do about it."""
     quarantined: dict[str, str] = field(default_factory=dict)
     not_published: dict[str, str] = field(default_factory=dict)
     """Products, what blocks them, and what comes next."""
@@ -39,55 +72,102 @@ def overview(subject: str | None = None) -> Overview:
     PipelineError
         If nothing carries that name.
     """
-    view = Overview()
-    with get_session("ingest", read_only=True) as session:
-        states = session.execute(select(IngestQueue.state, func.count()).group_by(IngestQueue.state))
-        view.counts["groups"] = dict(iter(states))
-        for group in session.scalars(select(IngestQueue).where(IngestQueue.state == "failed")):
-            view.failed[group.group_id] = group.error_message or "no reason recorded"
-        for refused in session.scalars(select(Quarantine).order_by(Quarantine.path)):
-            view.quarantined[refused.path] = refused.reason
-    with get_session("products", read_only=True) as session:
-        stages = session.execute(select(MSIndex.stage, func.count()).group_by(MSIndex.stage))
-        view.counts["tiles"] = {stage or "unknown": count for stage, count in stages}
-        groups = session.execute(select(MosaicGroup.status, func.count()).group_by(MosaicGroup.status))
-        view.counts["mosaic groups"] = dict(iter(groups))
-        candidates = select(ESECandidate.status, func.count()).group_by(ESECandidate.status)
-        view.counts["candidates"] = {s or "unknown": n for s, n in session.execute(candidates)}
-        for job in session.scalars(select(Job).where(Job.state == "failed").order_by(Job.job_id)):
-            view.failed[job.job_id] = job.error or "no reason recorded"
+    view, now = Overview(runs=read_notices(Settings())), time.time()
+    with (
+        get_session("ingest", read_only=True) as ingest,
+        get_session("products", read_only=True) as products,
+        get_session("data_registry", read_only=True) as registry,
+    ):
+        arrivals, progress = census.arrivals(ingest, now), census.progress(products, now)
+        view.counts = {"groups": dict(arrivals.groups), "tiles": dict(progress.tiles)}
+        view.counts["mosaic groups"] = census.counts(products, MosaicGroup.status, "completed")
+        view.counts["candidates"] = census.candidates(products)
+        view.counts["products"] = census.counts(registry, DataProduct.status, ProductStatus.PUBLISHED.value)
+        view.backlog = backlog(arrivals, progress, now)
+        view.last_failures = last_failures(ingest, products, registry)
+        _add_groups(view, ingest)
+        _add_jobs(view, products, now)
         if subject is not None:
-            view.details += _details(session.scalars(select(Job).where(Job.subject == subject)).all(), subject)
-            for check in session.scalars(select(QACheck).where(QACheck.subject == subject).order_by(QACheck.name)):
-                view.details.append(f"  check {check.name}: {check.verdict} ({check.reason})")
-    for tile in awaiting_transit(load_state(end_of_data=False), CalibrationOptions()):
-        view.waiting[tile.group_id] = "awaiting_transit: no bandpass is valid for it yet"
-    _add_products(view, subject)
+            view.details += _details(products, subject, now)
+    if view.counts["tiles"].get("converted"):
+        for tile in awaiting_transit(load_state(end_of_data=False), CalibrationOptions()):
+            view.waiting[tile.group_id] = "awaiting_transit: no bandpass is valid for it yet"
+    if subject is not None or view.counts["products"].keys() & ON_THE_WAY:
+        _add_products(view, subject)
     if subject is not None and not view.details:
         raise PipelineError(f"nothing is called {subject}: `contimg status` lists what there is")
     return view
 
 
-def _details(jobs: object, subject: str) -> list[str]:
-    lines = []
-    for job in jobs:  # type: ignore[attr-defined]
-        note = f": {job.error}" if job.error else ""
-        lines.append(f"  {job.stage}: {job.state}, attempt {job.attempt}{note}")
-    return [f"\n{subject}", *lines] if lines else []
+def _add_groups(view: Overview, session: Session) -> None:
+    for group in session.scalars(select(IngestQueue).where(IngestQueue.state == QueueState.FAILED.value)):
+        view.failed[group.group_id] = group.error_message or NO_REASON
+    for refused in session.scalars(select(Quarantine).order_by(Quarantine.path)):
+        view.quarantined[refused.path] = refused.reason
+
+
+def _add_jobs(view: Overview, session: Session, now: float) -> None:
+    opened = (JobState.PENDING.value, JobState.RUNNING.value, JobState.WAITING.value, JobState.FAILED.value)
+    for job in session.scalars(select(Job).where(Job.state.in_(opened)).order_by(Job.job_id)):
+        if job.state == JobState.FAILED.value:
+            view.failed[job.job_id] = job.error or NO_REASON
+        elif job.state == JobState.RUNNING.value:
+            view.running[job.job_id] = _running(job, now)
+        elif job.error:
+            view.waiting[job.job_id] = _next_attempt(job, now)
+
+
+def _running(job: Job, now: float) -> str:
+    taken_over = "" if (job.lease_expires_at or 0.0) >= now else "; its owner gave no sign, another takes it over"
+    return f"attempt {job.attempt} for {spoken_time(now - job.updated_at)} by {job.owner}{taken_over}"
+
+
+def _next_attempt(job: Job, now: float) -> str:
+    left = (job.not_before or now) - now
+    when = f"in {spoken_time(left)}" if left > 0 else "when it is its turn"
+    alone = ", alone, because a worker has died in it" if job.deaths is not None else ""
+    return f"attempt {job.attempt + 1} {when}{alone}: {job.error}"
+
+
+def spoken_time(seconds: float) -> str:
+    """Return a time span as people say it."""
+    for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2.0 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
+
+
+def _details(session: Session, subject: str, now: float) -> list[str]:
+    """Return lines about the jobs, checks and last words of one subject, or of one job by its id."""
+    jobs = session.scalars(select(Job).where(Job.subject == subject).order_by(Job.created_at)).all()
+    one = session.get(Job, subject)
+    found = list(jobs) if one is None else [one]
+    lines = [line for job in found for line in _history(job, now)]
+    checks = session.scalars(select(QACheck).where(QACheck.subject == subject).order_by(QACheck.name))
+    lines += [f"  check {check.name}: {check.verdict} ({check.reason})" for check in checks]
+    if found:
+        said = last_lines(log_path(Settings()), subject, limit=LOG_LINES)
+        lines = [f"\n{subject}", *lines, *(f"  log {line}" for line in said)]
+    return lines
+
+
+def _history(job: Job, now: float) -> Iterator[str]:
+    moment = datetime.fromtimestamp(job.updated_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    counted = f", {job.failures} errors" if job.failures else ""
+    counted += f", {job.deaths} workers died in it alone" if job.deaths is not None else ""
+    held = f" ({_running(job, now)})" if job.state == JobState.RUNNING.value else ""
+    note = f": {job.error}" if job.error else ""
+    yield f"  {job.stage}: {job.state}, attempt {job.attempt}{counted}, {moment}{held}{note}"
+    yield from (f"    | {line}" for line in (job.log_tail or "").splitlines())
 
 
 def _add_products(view: Overview, subject: str | None) -> None:
     with open_registry() as connection:
-        rows = list_data(connection)
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.status] = counts.get(row.status, 0) + 1
-        if row.status not in {"published", "retracted"}:
+        for row in find_rows(connection, DataProduct.status.in_(ON_THE_WAY)):
             view.not_published[row.data_id] = _why_not(row)
-        if row.data_id == subject:
+        for row in find_rows(connection, DataProduct.data_id == subject) if subject is not None else ():
             note = f" ({row.retract_reason})" if row.retract_reason else ""
             view.details.append(f"  {row.status}: {row.published_path or row.stage_path}{note}")
-    view.counts["products"] = counts
 
 
 def _why_not(row: ProductRow) -> str:

@@ -1,13 +1,14 @@
 """Files in, by the specification's names: its stages 1 and 2 as thin calls into the one code path.
 
 bootstrap_directory, parse_subband_info, record_subband    pipeline.ingest, database.ingest_queue
-_polling_loop                                              bootstrap_directory, again and again
+_polling_loop                                              pipeline.arrivals: what comes into the folder
 _worker_loop                                               pipeline.runner.run
-convert_subband_groups_to_ms                               pipeline.runner.execute of `convert` jobs
+convert_subband_groups_to_ms                               pipeline.attempt.execute of `convert` jobs
 ms_index_upsert                                            database.repositories
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -20,9 +21,13 @@ from dsa110_contimg.database.repositories import ms_index_upsert
 from dsa110_contimg.errors import ConfigurationError, PipelineError
 from dsa110_contimg.options import PipelineOptions
 from dsa110_contimg.pipeline import runner
+from dsa110_contimg.pipeline.arrivals import Arrivals
+from dsa110_contimg.pipeline.attempt import execute
 from dsa110_contimg.pipeline.ingest import ScanReport, bootstrap_directory, offer_groups
 from dsa110_contimg.pipeline.jobs import Job, Stage
 
+STOP_LOOK_S = 0.5
+"""Between looks at the event that ends the polling loop."""
 __all__ = [
     "ScanReport",
     "_polling_loop",
@@ -43,10 +48,16 @@ def parse_subband_info(path: Path) -> tuple[str, int] | None:
 
 
 def _polling_loop(settings: Settings, options: PipelineOptions, stop: Event, interval_s: float = 5.0) -> None:
-    """Record what arrives in the incoming folder until told to stop."""
-    while not stop.is_set():
-        bootstrap_directory(settings.incoming, options.conversion)
-        stop.wait(interval_s)
+    """Record what arrives in the incoming folder until told to stop.
+
+    It is told of new files where the file system does so; elsewhere the folder is listed every `interval_s`.
+    """
+    conversion, come = replace(options.conversion, poll_s=interval_s), Event()
+    with Arrivals(settings.incoming, conversion, come.set) as arrivals:
+        while not stop.is_set():
+            arrivals.collect()
+            if come.wait(min(arrivals.next_look_s, STOP_LOOK_S)):
+                come.clear()
 
 
 def _worker_loop(settings: Settings, options: PipelineOptions, *, once: bool = False) -> runner.RunSummary:
@@ -88,7 +99,7 @@ def _convert(
     path = naming.ms_path(settings.stage, group_id)
     if path_mapper(settings.stage, group_id) != path:
         raise ConfigurationError(f"the Measurement Set of {group_id} belongs at {path}, not where path_mapper puts it")
-    outcome = runner.execute(Job(Stage.CONVERT, group_id), this_process(), settings, options)
+    outcome = execute(Job(Stage.CONVERT, group_id), this_process(), settings, options)
     if outcome.result != "completed":
         raise PipelineError(outcome.error or f"group {group_id} is in the hands of another process")
     return path

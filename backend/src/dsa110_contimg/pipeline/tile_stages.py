@@ -22,7 +22,7 @@ from dsa110_contimg.database.repositories import (
     QARepository,
     ms_index_upsert,
 )
-from dsa110_contimg.errors import BadInputError, CalibrationError, UnreadableDataError
+from dsa110_contimg.errors import BadInputError, CalibrationError, ConfigurationError, UnreadableDataError
 from dsa110_contimg.formats import caltable, fits_image, measurement_set, uvh5
 from dsa110_contimg.formats.uvh5 import SubbandHeader
 from dsa110_contimg.imaging.image import ImagingResult
@@ -30,9 +30,11 @@ from dsa110_contimg.imaging.image import image as make_image
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.photometry import forced
 from dsa110_contimg.pipeline.context import Context, mid_time, pointing
+from dsa110_contimg.pipeline.entries import disk_trouble, still_there
 from dsa110_contimg.pipeline.origins import tile_record
 from dsa110_contimg.pipeline.reconcile import finish_group
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
+from dsa110_contimg.pipeline.timings import pointing_row
 from dsa110_contimg.provenance import header_cards
 from dsa110_contimg.qa import checks as qa_checks
 from dsa110_contimg.visibilities import Gains, SkyImage, SkyModel, Visibilities
@@ -73,6 +75,7 @@ def convert(context: Context, group_id: str) -> None:
             pointing_dec_deg=frame.phase_center.dec_deg,
             calibrator=transit.name if transit else None,
         )
+        session.merge(pointing_row(frame.phase_center, headers[0].dec_app_deg, frame.mid_mjd, frame.field_name))
     finish_group(group_id, transit.name if transit else None)
     logger.info("converted %s in %.1f s, %d subbands", group_id, time.monotonic() - started, len(headers))
 
@@ -80,10 +83,11 @@ def convert(context: Context, group_id: str) -> None:
 def _sound_headers(group_id: str, paths: Sequence[Path], options: ConversionOptions) -> list[SubbandHeader]:
     """Read a group's headers; files that have gone bad or contradict the majority are quarantined."""
     headers, refused = [], {}
-    for path in paths:
+    for path in still_there(group_id, paths):
         try:
             headers.append(uvh5.read_header(path))
         except BadInputError as error:
+            _raise_disk_trouble(error)
             refused[path] = str(error)
     refused |= {header.path: reason for header, reason in conversion.dissenters(headers)}
     _quarantine(group_id, refused)
@@ -100,9 +104,17 @@ def _read_group(
         try:
             return headers, conversion.assemble(headers, options)
         except UnreadableDataError as error:
+            _raise_disk_trouble(error)
             _quarantine(group_id, {error.path: str(error)})
             headers = [header for header in headers if header.path != error.path]
             conversion.check_group(headers, options, group_id)
+
+
+def _raise_disk_trouble(error: BadInputError) -> None:
+    """Let the run pause where a disk or a mount is at fault: no file is refused for that."""
+    trouble = disk_trouble(error)
+    if trouble is not None:
+        raise ConfigurationError(f"{error}: its disk or mount is at fault; repair it, then it goes on") from trouble
 
 
 def _quarantine(group_id: str, refused: Mapping[Path, str]) -> None:

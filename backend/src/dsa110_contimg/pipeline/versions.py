@@ -9,14 +9,15 @@ back. It follows from the data registry, and the statistics and candidates chang
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database import get_session
+from dsa110_contimg.database.bulk import in_parts
 from dsa110_contimg.database.models import DataProduct, Mosaic, Photometry, ProductStatus
 from dsa110_contimg.naming import parse_mosaic_id
 from dsa110_contimg.options import PhotometryOptions
@@ -68,14 +69,24 @@ class _Product(NamedTuple):
     reason: str | None
 
 
+class _Row(NamedTuple):
+    name: str
+    group_id: str
+    status: str | None
+
+
 def follow_retractions(options: PhotometryOptions) -> list[str]:
-    """Let light curves follow what was retracted, and which version of each mosaic counts; return what changed."""
-    with get_session("data_registry", read_only=True) as session:
-        columns = (DataProduct.data_id, DataProduct.status, DataProduct.retracted_at, DataProduct.retract_reason)
-        mosaics = session.execute(select(*columns).where(DataProduct.data_type == "mosaic"))
-        products = {data_id: _Product(status, moment, why) for data_id, status, moment, why in mosaics}
+    """Let light curves follow what was retracted, and which version of each mosaic counts; return what changed.
+
+    Only mosaics that are open, or newly retracted, are looked at, each with the other versions of its group.
+    """
+    retracted = _products(DataProduct.status == ProductStatus.RETRACTED.value)
     with get_session("products", read_only=True) as session:
-        changes = _changes(session, products)
+        rows = _families(session, retracted)
+    products = {}
+    for part in in_parts(row.name for row in rows):
+        products.update(_products(DataProduct.data_id.in_(part)))
+    changes = _changes(rows, products)
     if changes:
         with get_session("products") as session:
             _follow(session, changes, products, options)
@@ -83,22 +94,43 @@ def follow_retractions(options: PhotometryOptions) -> list[str]:
     return list(changes)
 
 
-def _changes(session: Session, products: dict[str, _Product]) -> dict[str, str]:
+def _products(which: ColumnElement[bool]) -> dict[str, _Product]:
+    columns = (DataProduct.data_id, DataProduct.status, DataProduct.retracted_at, DataProduct.retract_reason)
+    with get_session("data_registry", read_only=True) as session:
+        rows = session.execute(select(*columns).where(DataProduct.data_type == "mosaic", which))
+        return {data_id: _Product(status, moment, why) for data_id, status, moment, why in rows}
+
+
+def _families(session: Session, retracted: Collection[str]) -> list[_Row]:
+    """Return the mosaics whose product may have changed, and all versions of the same groups."""
+    found = _rows(session, Mosaic.closed_at.is_(None))
+    for part in in_parts(retracted):
+        found |= _rows(session, Mosaic.name.in_(part))
+    moving = [row.group_id for row in found.values() if row.status != "retracted" or row.name not in retracted]
+    for part in in_parts(moving):
+        found |= _rows(session, Mosaic.group_id.in_(part))
+    return [found[name] for name in sorted(found)]
+
+
+def _rows(session: Session, which: ColumnElement[bool]) -> dict[str, _Row]:
+    columns = select(Mosaic.name, func.coalesce(Mosaic.group_id, Mosaic.name), Mosaic.status)
+    return {name: _Row(name, group_id, status) for name, group_id, status in session.execute(columns.where(which))}
+
+
+def _changes(rows: Sequence[_Row], products: Mapping[str, _Product]) -> dict[str, str]:
     """Return the mosaics whose status has to change, and to what."""
-    rows = session.execute(select(Mosaic.name, Mosaic.group_id, Mosaic.status).order_by(Mosaic.name)).all()
     wanted = standings(
-        Version(name, group_id or name, products[name].status if name in products else None)
-        for name, group_id, _status in rows
+        Version(row.name, row.group_id, products[row.name].status if row.name in products else None) for row in rows
     )
     return {
-        name: wanted[name]
-        for name, _group_id, status in rows
-        if status != wanted[name] and (status in LEFT_OUT or wanted[name] in LEFT_OUT)
+        row.name: wanted[row.name]
+        for row in rows
+        if row.status != wanted[row.name] and (row.status in LEFT_OUT or wanted[row.name] in LEFT_OUT)
     }
 
 
 def _follow(
-    session: Session, changes: dict[str, str], products: dict[str, _Product], options: PhotometryOptions
+    session: Session, changes: dict[str, str], products: Mapping[str, _Product], options: PhotometryOptions
 ) -> None:
     """Change the statuses of mosaics, mark their photometry, and derive the light curves anew."""
     withdrawn = {}

@@ -1,7 +1,8 @@
-"""One definition of each table; one file per database (products has three)."""
+"""One definition of each table; one file per database (products has four)."""
 
 from sqlalchemy import MetaData
 
+from dsa110_contimg.database.models.alerts import AlertKind, AlertOutbox, Severity
 from dsa110_contimg.database.models.cal_registry import CalRegistryBase, Caltable
 from dsa110_contimg.database.models.calibrators import (
     BandpassCalibrator,
@@ -70,6 +71,8 @@ METADATA: dict[str, MetaData] = {
 __all__ = [
     "METADATA",
     "AlertHistory",
+    "AlertKind",
+    "AlertOutbox",
     "BandpassCalibrator",
     "CalRegistryBase",
     "CalibratorsBase",
@@ -108,6 +111,7 @@ __all__ = [
     "QAStatus",
     "Quarantine",
     "QueueState",
+    "Severity",
     "SkymodelMetadata",
     "Source",
     "SubbandFile",

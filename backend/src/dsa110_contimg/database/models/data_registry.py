@@ -92,6 +92,13 @@ class DataProduct(DataRegistryBase):
         Index("idx_data_registry_status", "status"),
         Index("idx_data_registry_published_at", "published_at"),
         Index("idx_data_registry_finalization", "finalization_status"),
+        Index("idx_data_registry_photometry", "photometry_status"),
+        Index(
+            "idx_data_registry_owned",
+            "owner",
+            sqlite_where=text("owner IS NOT NULL"),
+            postgresql_where=text("owner IS NOT NULL"),
+        ),
         Index(
             "idx_data_registry_ready",
             "finalization_status",

@@ -1,6 +1,6 @@
 """hdf5.sqlite3: every subband file ever seen, whether or not it became work."""
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dsa110_contimg.database.models.base import COLUMN_TYPES, ONE
@@ -16,7 +16,11 @@ class HDF5FileIndex(HDF5Base):
     """One subband file on disk."""
 
     __tablename__ = "hdf5_file_index"
-    __table_args__ = (Index("idx_hdf5_group", "group_id"), Index("idx_hdf5_mjd", "timestamp_mjd"))
+    __table_args__ = (
+        Index("idx_hdf5_group", "group_id"),
+        Index("idx_hdf5_mjd", "timestamp_mjd"),
+        Index("idx_hdf5_stored", "path", sqlite_where=text("stored = 1"), postgresql_where=text("stored = 1")),
+    )
 
     path: Mapped[str] = mapped_column(primary_key=True)
     filename: Mapped[str]

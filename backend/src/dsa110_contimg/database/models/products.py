@@ -29,9 +29,18 @@ class MSIndex(ProductsBase):
     __tablename__ = "ms_index"
     __table_args__ = (
         Index("idx_ms_index_stage_path", "stage", "path"),
+        Index("idx_ms_index_stage_updated", "stage", "stage_updated_at"),
+        Index("idx_ms_index_stage_mjd", "stage", "mid_mjd"),
         Index("idx_ms_index_status", "status"),
         Index("idx_ms_index_mjd", "mid_mjd"),
         Index("idx_ms_index_field", "field_name"),
+        Index("idx_ms_index_group", "group_id"),
+        Index(
+            "idx_ms_index_unplaced",
+            "mid_mjd",
+            sqlite_where=text("placed_in IS NULL"),
+            postgresql_where=text("placed_in IS NULL"),
+        ),
     )
 
     path: Mapped[str] = mapped_column(primary_key=True)
@@ -50,6 +59,9 @@ class MSIndex(ProductsBase):
     group_id: Mapped[str | None]
     calibrator: Mapped[str | None]
     caltables: Mapped[str | None]
+    removed_at: Mapped[float | None]
+    placed_in: Mapped[str | None]
+    """The mosaic group in which the tile is new."""
 
 
 class Image(ProductsBase):
@@ -86,6 +98,7 @@ class Image(ProductsBase):
     freq_ghz: Mapped[float | None]
     bandwidth_mhz: Mapped[float | None]
     integration_sec: Mapped[float | None]
+    removed_at: Mapped[float | None]
 
 
 class Mosaic(ProductsBase):
@@ -96,6 +109,13 @@ class Mosaic(ProductsBase):
         Index("idx_mosaics_created", "created_at"),
         Index("idx_mosaics_mjd", "start_mjd", "end_mjd"),
         Index("idx_mosaics_name", "name"),
+        Index("idx_mosaics_group", "group_id"),
+        Index(
+            "idx_mosaics_open",
+            "name",
+            sqlite_where=text("closed_at IS NULL"),
+            postgresql_where=text("closed_at IS NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -122,6 +142,8 @@ class Mosaic(ProductsBase):
     validation_issues: Mapped[str | None]
     weight_path: Mapped[str | None]
     noise_path: Mapped[str | None]
+    closed_at: Mapped[float | None]
+    """When its light curves had followed and it was published or retracted: nothing is left to do."""
 
 
 class MosaicGroup(ProductsBase):
@@ -160,6 +182,7 @@ class MosaicGroupMember(ProductsBase):
             postgresql_where=text("is_new = 1"),
         ),
         Index("idx_members_group", "group_id", "position"),
+        Index("idx_members_path", "ms_path"),
         {"sqlite_autoincrement": True},
     )
 
@@ -188,3 +211,4 @@ class QAArtifact(ProductsBase):
     type: Mapped[str | None]
     category: Mapped[str | None]
     created_at: Mapped[float]
+    removed_at: Mapped[float | None]

@@ -45,6 +45,7 @@ class Job(ProductsBase):
         one_of("state", JobState, "ck_state"),
         Index("idx_jobs_state", "state", "priority"),
         Index("idx_jobs_subject", "subject"),
+        Index("idx_jobs_state_stage", "state", "stage", "updated_at"),
     )
 
     job_id: Mapped[str] = mapped_column(primary_key=True)
@@ -61,6 +62,8 @@ class Job(ProductsBase):
     log_tail: Mapped[str | None]
     created_at: Mapped[float]
     updated_at: Mapped[float]
+    failures: Mapped[int] = mapped_column(server_default=ZERO)
+    deaths: Mapped[int | None]
 
 
 class QACheck(ProductsBase):

@@ -1,0 +1,1 @@
+"""What keeps an installation sound for months: backups, retention, and a doctor."""

@@ -1,0 +1,1 @@
+"""See what the pipeline does: logs, metrics, backlog, alerts."""
