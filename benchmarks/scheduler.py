@@ -1,12 +1,14 @@
-"""What the scheduler itself costs: a year of finished work, claims, an idle daemon, many turns of the loop.
+"""What the scheduler itself costs: ten years of finished work, claims, an idle daemon, a day of turns of the loop.
 
-    python benchmarks/scheduler.py [--groups 1000000] [--claims 20000] [--idle 30] [--turns 2000] [--keep FOLDER]
+    python benchmarks/scheduler.py [--groups 1000000] [--claims 20000] [--idle 60] [--keep FOLDER]
 
 Each line prints what was asked beside what was measured. The database of finished groups, with their tiles, jobs,
 mosaics and products, is made with bulk statements in FOLDER (about 2 GB for a million), or in a temporary folder.
+With PIPELINE_DATABASE_URL the claims are made on that server.
 """
 
 import argparse
+import gc
 import os
 import resource
 import signal
@@ -22,19 +24,41 @@ from pathlib import Path
 import psutil
 from sqlalchemy import delete
 
+from dsa110_contimg import naming
 from dsa110_contimg.config import Settings
-from dsa110_contimg.database import get_session, init_databases, leases, reset_engines
+from dsa110_contimg.database import get_session, ingest_queue, init_databases, leases, reset_engines
 from dsa110_contimg.database.master_sources import CatalogRow, replace_catalog
 from dsa110_contimg.database.models import Job
+from dsa110_contimg.database.repositories import ms_index_upsert
 from dsa110_contimg.database.session import connect, database_path
-from dsa110_contimg.options import CalibrationOptions, MosaicOptions, PhotometryOptions
+from dsa110_contimg.monitoring import census
+from dsa110_contimg.monitoring.metrics import render
+from dsa110_contimg.monitoring.watch import raise_alerts
+from dsa110_contimg.options import CalibrationOptions, ConversionOptions, MosaicOptions, PhotometryOptions
+from dsa110_contimg.pipeline.ingest import offer_groups
 from dsa110_contimg.pipeline.jobs import next_jobs
-from dsa110_contimg.pipeline.reconcile import reconcile
+from dsa110_contimg.pipeline.reconcile import reconcile, release_orphans
 from dsa110_contimg.pipeline.state import form_mosaic_groups, load_state
 from dsa110_contimg.pipeline.status import overview
 
 TILES = 8
 """New tiles of each mosaic."""
+BATCH = 32
+"""Jobs that start at once."""
+KNOWN = 20_000
+RETRACTED = 5_000
+GROUPS_PER_DAY, GROUPS_PER_HOUR = 279, 12
+STAGES = (
+    ("convert", "converted"),
+    ("calibrate", "calibrated"),
+    ("image", "imaged"),
+    ("measure", "photometry_complete"),
+)
+"""Jobs of a tile, and where each leaves it."""
+DAEMON = (
+    "from dsa110_contimg.pipeline import arrivals; from dsa110_contimg.cli.main import main;"
+    " arrivals.tells_of_changes = lambda _folder: {told}; main()"
+)
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})"
 GROUP = "strftime('%Y-%m-%dT%H:%M:%S', 1735689600 - i * 309, 'unixepoch')"
 MJD = "60676.0 - i * 309.0 / 86400.0"
@@ -76,12 +100,13 @@ def report(what: str, asked: str, measured: str) -> None:
 
 
 def milliseconds(call: Callable[[], object], times: int = 21) -> str:
-    took = []
+    took, worked = [], []
     for _ in range(times):
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         call()
         took.append((time.perf_counter() - started) * 1e3)
-    return f"{statistics.median(took):.1f} ms (at most {max(took):.1f})"
+        worked.append((time.process_time() - before) * 1e3)
+    return f"{statistics.median(took):.1f} ms ({statistics.median(worked):.1f} of processor time)"
 
 
 def fill(name: str, statements: tuple[str, ...], count: int) -> None:
@@ -116,6 +141,26 @@ def make(folder: Path, groups: int) -> None:
     print(f"{groups} finished groups made in {time.perf_counter() - started:.0f} s", flush=True)
 
 
+def know_files(settings: Settings, number: int) -> None:
+    """Put files into the incoming folder that the databases know, as after a day and more."""
+    names = [
+        f"2020-01-{1 + i // 16 // 280:02d}T{i // 16 // 12 % 24:02d}:{i // 16 % 12 * 5:02d}:00_sb{i % 16:02d}.hdf5"
+        for i in range(number)
+    ]
+    paths = [settings.incoming / name for name in names]
+    for path in paths:
+        path.touch()
+    groups = [(str(path), name, name[:19], name[20:24]) for path, name in zip(paths, names, strict=True)]
+    with closing(connect(database_path("hdf5"))) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT OR IGNORE INTO hdf5_file_index (path, filename, group_id, subband_code, timestamp_iso,"
+            " timestamp_mjd) VALUES (?, ?, ?, ?, '', 0.0)",
+            groups,
+        )
+        connection.execute("COMMIT")
+
+
 def add_open_work() -> None:
     """Let three groups wait and one tile be converted."""
     with closing(connect(database_path("ingest"))) as connection:
@@ -131,53 +176,132 @@ def decide() -> None:
     assert len(next_jobs(state, CalibrationOptions(), MosaicOptions())) == 3
 
 
+def retract(mosaics: int) -> None:
+    """Let some of the oldest mosaics be retracted, and the light curves have followed."""
+    for name, statement in (
+        ("data_registry", "UPDATE data_registry SET status = 'retracted', retracted_at = 1 WHERE id <= ?"),
+        ("products", "UPDATE mosaics SET status = 'retracted' WHERE id <= ?"),
+    ):
+        with closing(connect(database_path(name))) as connection:
+            connection.execute(statement, (mosaics,))
+
+
+def turn() -> None:
+    """Do what a turn of the loop does when nothing has come."""
+    offer_groups(ConversionOptions(), time.time())
+    release_orphans("benchmark", set())
+    reconcile(PhotometryOptions())
+    decide()
+    form_mosaic_groups(MosaicOptions(), end_of_data=False)
+
+
 def time_looks(groups: int) -> None:
-    """Time the next job and the status over a million finished groups."""
+    """Time the next job, the status, a scrape and a whole turn over a million finished groups."""
     add_open_work()
+    with get_session("products") as session:
+        session.execute(delete(Job).where(Job.owner == "benchmark"))
     what = f"over {groups} finished groups: "
     report(what + "state and next jobs", "20 ms", milliseconds(decide))
-    report(
-        what + "forming mosaic groups", "", milliseconds(lambda: form_mosaic_groups(MosaicOptions(), end_of_data=False))
-    )
-    report(what + "reconciliation", "", milliseconds(lambda: reconcile(PhotometryOptions())))
     report(what + "contimg status", "20 ms", milliseconds(overview))
+    report(what + "/metrics", "50 ms", milliseconds(render))
+    report(what + "a turn when nothing is new", "", milliseconds(turn))
+    alerts = milliseconds(lambda: raise_alerts(Settings(), CalibrationOptions(), now=time.time()))
+    report(what + "alerts, once a minute", "", alerts)
+    retract(RETRACTED)
+    report(f"{what}a turn, {RETRACTED} mosaics retracted", "", milliseconds(turn))
 
 
 def time_claims(claims: int) -> None:
-    """Time claims as a run makes them, some in a transaction, and singly."""
-    for batch in (32, 1):
+    """Time claims as a run makes them, some in a transaction, and singly, beside transactions without SQLAlchemy."""
+    where = "PostgreSQL" if Settings().database_url is not None else "SQLite"
+    for batch in (BATCH, 1):
         number = claims if batch > 1 else claims // 20
         jobs = [("image", f"claim {batch} {place}") for place in range(number)]
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         for start in range(0, number, batch):
             with get_session("products") as session:
                 got = leases.start_jobs(session, jobs[start : start + batch], "benchmark", 300.0, 1.0)
             assert len(got) == len(jobs[start : start + batch])
-        rate = number / (time.perf_counter() - started)
+        rate, own = number / (time.perf_counter() - started), number / (time.process_time() - worked)
         with get_session("products") as session:
             session.execute(delete(Job).where(Job.owner == "benchmark"))
-        report(f"claims, {batch} in a transaction", "2000 a second" if batch > 1 else "", f"{rate:.0f} a second")
+        measured = f"{rate:.0f} a second ({own:.0f} a second of processor time)"
+        report(f"claims on {where}, {batch} in a transaction", "2000 a second" if batch > 1 else "", measured)
+    if where == "SQLite":
+        report(f"the disk alone: {BATCH} rows in a transaction, by sqlite3", "", f"{rows_alone(claims):.0f} a second")
 
 
-def time_turns(turns: int) -> None:
-    """Watch memory over many looks: a day has 17,280 of them."""
-    sizes = []
-    process = psutil.Process()
-    for turn in range(turns):
-        reconcile(PhotometryOptions())
+def rows_alone(number: int) -> float:
+    """Return how many rows a second sqlite3 takes in transactions of the size of a batch: what the disk allows."""
+    path = database_path("products").with_name("peer.sqlite3")
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS jobs (job_id TEXT PRIMARY KEY, state TEXT)")
+        connection.execute("DELETE FROM jobs")
+    started = time.perf_counter()
+    for start in range(0, number, BATCH):
+        with closing(connect(path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            rows = [(f"image:{place}", "running") for place in range(start, start + BATCH)]
+            connection.executemany("INSERT INTO jobs VALUES (?, ?)", rows)
+            connection.execute("COMMIT")
+    return number / (time.perf_counter() - started)
+
+
+def pass_through(group: int) -> None:
+    """Let the rows of one group come, be claimed stage by stage, and end."""
+    now = time.time()
+    name = naming.group_id_of(61_000.0 + group * 309.0 / 86400.0)
+    path = f"/stage/ms/{name}.ms"
+    with get_session("ingest") as session:
+        for subband in range(16):
+            file = f"/incoming/{name}_sb{subband:02d}.hdf5"
+            ingest_queue.record_subband(session, group_id=name, subband_idx=subband, path=file, file_size=1, now=now)
+    offer_groups(ConversionOptions(), now)
+    for stage, reached in STAGES:
         load_state(end_of_data=False)
+        with get_session("products") as session:
+            attempt = leases.start_jobs(session, [(stage, name)], "benchmark", 300.0, now)[f"{stage}:{name}"]
+        if stage == "convert":
+            with get_session("ingest") as session:
+                ingest_queue.claim_group(session, name, now=now)
+        with get_session("products") as session:
+            ms_index_upsert(
+                session,
+                path,
+                group_id=name,
+                stage=reached,
+                mid_mjd=61_000.0 + group * 309.0 / 86400.0,
+                pointing_ra_deg=10.0,
+                pointing_dec_deg=33.0,
+                placed_in="mg_0",
+            )
+            leases.complete_job(session, f"{stage}:{name}", attempt, now=now)
+        reconcile(PhotometryOptions())
+
+
+def time_day(groups: int) -> None:
+    """Watch memory while the rows of a day of groups pass through the turns of the loop, an hour of them at a time."""
+    sizes, process = [], psutil.Process()
+    for group in range(groups):
+        pass_through(group)
         overview()
-        if turn in (turns // 4, turns - 1):
+        render()
+        if (group + 1) % GROUPS_PER_HOUR == 0:
+            gc.collect()
             sizes.append(process.memory_info().rss / 1e6)
-    report(f"memory after {turns // 4} and {turns} turns", "constant", " and ".join(f"{size:.1f} MB" for size in sizes))
+    measured = f"{sizes[0]:.1f} MB after the first hour, {sizes[-1]:.1f} MB after the last"
+    report(f"memory over {groups} groups in {groups * len(STAGES)} turns", "constant", measured)
+    with get_session("products", read_only=True) as session:
+        assert census.progress(session, time.time()).tiles["photometry_complete"] >= groups
 
 
-def time_idle(folder: Path, seconds: float) -> None:
-    """Measure the processor time of a daemon with nothing to do, and how long it takes to stop."""
+def time_idle(folder: Path, seconds: float, *, polling: bool = False) -> None:
+    """Measure the processor time of a daemon with nothing to do, its chores included, and how long it takes to stop."""
     environment = {**os.environ, "PIPELINE_ROOT": str(folder), "PIPELINE_MIN_FREE_GB": "0"}
-    with subprocess.Popen([sys.executable, "-m", "dsa110_contimg.cli.main", "run"], env=environment) as daemon:
+    command = [sys.executable, "-c", DAEMON.format(told=not polling), "run", "--workers", "2"]
+    with subprocess.Popen(command, env=environment) as daemon:
         watched = psutil.Process(daemon.pid)
-        time.sleep(15.0)
+        time.sleep(20.0)
         before, started = watched.cpu_times(), time.perf_counter()
         time.sleep(seconds)
         after, took = watched.cpu_times(), time.perf_counter() - started
@@ -186,7 +310,9 @@ def time_idle(folder: Path, seconds: float) -> None:
         daemon.send_signal(signal.SIGTERM)
         code = daemon.wait(60)
     used = (after.user + after.system - before.user - before.system) / took
-    report(f"idle daemon over {took:.0f} s", "below 1 % of a core", f"{100 * used:.2f} %, {size:.0f} MB")
+    how = "listed every 5 s" if polling else "that tells of changes"
+    what = f"idle daemon over {took:.0f} s, a folder of {KNOWN} known files {how}"
+    report(what, "below 1 % of a core", f"{100 * used:.2f} %, {size:.0f} MB")
     report("idle daemon told to stop", "", f"{time.perf_counter() - stopped:.1f} s, exit code {code}")
 
 
@@ -194,18 +320,20 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--groups", type=int, default=1_000_000)
     arguments.add_argument("--claims", type=int, default=20_000)
-    arguments.add_argument("--idle", type=float, default=30.0)
-    arguments.add_argument("--turns", type=int, default=2000)
+    arguments.add_argument("--idle", type=float, default=60.0)
     arguments.add_argument("--keep", type=Path)
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = chosen.keep or Path(temporary)
         make(place / "idle", 1000)
-        time_idle(place / "idle", chosen.idle)
+        know_files(Settings(), KNOWN)
+        for polling in (False, True):
+            time_idle(place / "idle", chosen.idle, polling=polling)
+        make(place / "day", 1000)
+        time_day(GROUPS_PER_DAY)
+        time_claims(chosen.claims)
         make(place / "full", chosen.groups)
         time_looks(chosen.groups)
-        time_turns(chosen.turns)
-        time_claims(chosen.claims)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dsa110_contimg.config import DATABASES, Settings
+from dsa110_contimg.errors import ConfigurationError
 
 ALIASES = {"ingest": "PIPELINE_QUEUE_DB", "cal_registry": "CAL_REGISTRY_DB", "data_registry": "DATA_REGISTRY_DB"}
 FOLDERS = ("ROOT", "INCOMING_DIR", "STAGE_DIR", "PRODUCTS_DIR", "STATE_DIR")
@@ -59,3 +60,10 @@ def test_an_empty_variable_is_not_set(name: str, tmp_path: Path, monkeypatch: py
     if name in ALIASES:
         monkeypatch.setenv(ALIASES[name], str(tmp_path / "older"))
         assert Settings().database(name) == tmp_path / "older", "the older name counts where the newer is empty"
+
+
+@pytest.mark.parametrize("value", ["abc", "-4"])
+def test_a_value_that_cannot_be_used_is_one_sentence(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_MIN_FREE_GB", value)
+    with pytest.raises(ConfigurationError, match=f"PIPELINE_MIN_FREE_GB is '{value}': Input should be"):
+        Settings()

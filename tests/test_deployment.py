@@ -64,7 +64,9 @@ def check_program(program: str, words: list[str]) -> None:
         parse_call(words)
     else:
         assert program == "dask", program
-        shown = subprocess.run([shutil.which("dask") or "", words[0], "--help"], capture_output=True, text=True)
+        shown = subprocess.run(
+            [Path(sys.executable).with_name(program), words[0], "--help"], capture_output=True, text=True
+        )
         assert shown.returncode == 0
         assert [word for word in words if word.startswith("--") and word not in shown.stdout] == []
 

@@ -34,8 +34,53 @@ def find_programs() -> Path | None:
 class Server:
     """A running server."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._numbers = folder, itertools.count()
+    def __init__(self, folder: Path, programs: Path, owner: str) -> None:
+        self.folder, self._programs, self._owner = folder, programs, owner
+        self._numbers, self._process = itertools.count(), self._begin()
+
+    def _begin(self) -> "subprocess.Popen[bytes]":
+        options = [part for setting in FAST for part in ("-c", setting)]
+        data = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-c", "listen_addresses="]
+        command = ["sh", "-c", UNTIL_STDIN_ENDS, "sh", str(self._programs / "postgres"), *data, *options]
+        environment = {"PATH": os.defpath}
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                user=self._owner,
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + 60.0
+        while True:
+            try:
+                self.connect("postgres").close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def end(self) -> None:
+        """Let it end, and wait until it has."""
+        self._process.communicate(timeout=60)
+
+    def crash(self) -> None:
+        """End it at once, whatever its clients are doing; what they committed is there after `start`."""
+        stop = [str(self._programs / "pg_ctl"), "-D", str(self.folder / "data"), "-m", "immediate", "stop"]
+        subprocess.run(stop, user=self._owner, cwd=self.folder, check=True, capture_output=True)
+        self.end()
+
+    def start(self) -> None:
+        """Start it again."""
+        self._process = self._begin()
+        self.wait()
 
     def url(self, database: str, user: str = "postgres") -> str:
         """Return the address of a database."""
@@ -84,30 +129,10 @@ def running(programs: Path) -> Iterator[Server]:
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"]
     subprocess.run([*initdb, "--locale=C"], user=owner, cwd=folder, check=True, capture_output=True)
     (data / "pg_hba.conf").write_text("local all guest scram-sha-256\nlocal all all trust\n")
-    options = [part for setting in FAST for part in ("-c", setting)]
-    postgres = [str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses=", *options]
-    command = ["sh", "-c", UNTIL_STDIN_ENDS, "sh", *postgres]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, user=owner, cwd=folder, stdin=subprocess.PIPE, stdout=log, stderr=log, env={"PATH": os.defpath}
-        )
-    server = Server(folder)
+    server = Server(folder, programs, owner)
     try:
-        _wait_for(server, process)
+        server.wait()
         yield server
     finally:
-        process.communicate(timeout=60)
+        server.end()
         shutil.rmtree(folder)
-
-
-def _wait_for(server: Server, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60.0
-    while True:
-        try:
-            server.connect("postgres").close()
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((server.folder / "log").read_text()) from None
-            time.sleep(0.05)
-        else:
-            return

@@ -367,7 +367,8 @@ def test_the_rotation_keeps_seven_days_and_four_weeks() -> None:
     kept = set(made) - superseded(made, BackupOptions())
     # 1 December 2025 is a Monday, so day 59 is a Thursday; Sundays end the weeks.
     assert kept == set(days(53, 54, 55, 56, 57, 58, 59, 48, 41))
-    assert superseded(days(0, 0.1, 0.2), BackupOptions()) == set(days(0, 0.1))
+    assert superseded(days(0, 0.1, 0.2), BackupOptions()) == set(), "one by hand takes no place of one an hour ago"
+    assert superseded(days(0, 0.1, 1.5, 1.6), BackupOptions()) == set(days(0))
     assert superseded(days(3), BackupOptions(daily=0, weekly=0)) == set(), "the newest is always kept"
 
 
@@ -380,7 +381,9 @@ def test_the_newest_backup_and_each_kept_day_survive_any_rotation(ages: list[flo
     if made:
         assert max(made) not in gone
     kept = set(made) - gone
-    assert len(kept) <= max(1, daily + weekly)
+    recent = [age for age in made if max(made) - age < DAY_S]
+    assert kept.issuperset(recent)
+    assert len(kept) <= len(recent) + daily + weekly
     assert superseded(sorted(kept), options) == set(), "a second rotation removes nothing"
 
 

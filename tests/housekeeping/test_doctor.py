@@ -73,24 +73,26 @@ def small(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_found(small: Path) -> None:
     must_be(machine.check_room("x", small / "not yet" / "there", 5e5), OK)
     must_be(machine.check_room("x", small, 9e5), WARNING, "near the floor")
-    must_be(machine.check_room("x", small, 2e6), ERROR, "below the floor", "contimg clean --dry-run")
+    must_be(
+        machine.check_room("x", small, 2e6, "SETTING"), ERROR, "below the floor", "contimg clean --dry-run", "SETTING"
+    )
     for number in range(29):
         (small / str(number)).touch()
     must_be(machine.check_room("x", small, 0.0), ERROR, "inodes")
     (small / "0").unlink()
     (small / "1").write_bytes(bytes(1 << 20))
-    must_be(machine.check_writing("x", small), ERROR, "No space left")
+    must_be(machine.check_writing("x", small), ERROR, "No space left", "make room")
     assert len(list(small.iterdir())) == 28
 
 
 def test_a_folder_is_tried_by_writing_it(small: Path, tmp_path: Path) -> None:
     must_be(machine.check_writing("x", small), OK)
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
-    must_be(machine.check_writing("x", small), ERROR, "Read-only")
+    must_be(machine.check_writing("x", small), ERROR, "Read-only", "mount it for writing")
     (tmp_path / "file").write_text("")
     must_be(machine.check_writing("x", tmp_path / "file"), ERROR, "Not a directory")
     must_be(machine.check_writing("x", tmp_path / "missing"), WARNING, "contimg init")
-    must_be(machine.check_reading("x", tmp_path / "missing"), ERROR, "No such file")
+    must_be(machine.check_reading("x", tmp_path / "missing"), ERROR, "does not exist", "contimg init")
     must_be(machine.check_reading("x", tmp_path), OK)
     assert list(small.iterdir()) == []
 
@@ -186,6 +188,8 @@ def test_a_database_that_is_missing_older_foreign_or_damaged_is_found(house: Pat
         session.execute(text("UPDATE alembic_version SET version_num = 'hdf5_9999'"))
     must_be(database_checks.check_standing("hdf5"), ERROR, "newer version")
     database_path("ingest").unlink()
+    must_be(database_checks.check_standing("ingest"), ERROR, "does not exist", "contimg init")
+    database_path("ingest").touch()
     must_be(database_checks.check_standing("ingest"), ERROR, "empty", "contimg init")
     database_path("calibrators").write_bytes(b"this is no database" * 1000)
     must_be(database_checks.check_standing("calibrators"), ERROR, "not a SQLite database")
@@ -237,12 +241,34 @@ def test_a_server_is_asked(on_postgresql: Server, house_on_postgresql: str, monk
     must_be(database_checks.judge_client("15.3 (Debian)", 160001), ERROR, "older than the server")
 
 
+def test_a_server_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    assert root.exists()
+    monkeypatch.setenv("PIPELINE_DATABASE_URL", "postgresql+psycopg://nobody:secret@127.0.0.1:1/contimg")
+    reset_engines()
+    last = list(examine(Settings(), now=NOW))[-1]
+    must_be(last, ERROR, "server", "cannot be reached", "PIPELINE_DATABASE_URL")
+    assert "secret" not in last.found
+
+
+def test_the_doctor_of_folders_that_cannot_be_written_ends(house: Path, small: Path) -> None:
+    """A state folder that is mounted for reading only, with the lock of a run in it."""
+    for path in (house / "state").rglob("*"):
+        if path.is_file() and path.stat().st_size < 2e5:
+            (small / path.name).write_bytes(path.read_bytes()[:20_000])
+    with presence.running(Settings(state_dir=small)):
+        pass
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    must_be(database_checks.check_owners(Settings(state_dir=small), NOW), OK, "no run on this machine")
+    must_be(machine.check_writing("x", small), ERROR, "mount it for writing")
+
+
 def test_every_database_and_folder_has_its_line(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINE_MIN_FREE_GB", "0")
     (house / "incoming").mkdir()
     findings = list(examine(Settings(), now=NOW))
     names = {finding.name for finding in findings}
     assert {f"database {name}" for name in DATABASES} <= names
+    assert [f.way_out for f in findings if f.name == "writing backups"] == ["run `contimg backup`"]
     assert {"clock", "memory", "SQLite", "Earth orientation", "catalogue", "leases", "writing stage"} <= names
     affected = ["SQLite"] if has_wal_reset_bug(installation.sqlite_library()[0]) else []
     assert [finding.name for finding in findings if finding.grade is ERROR] == [*affected, "catalogue"]

@@ -82,6 +82,7 @@ def test_a_damaged_database_is_restored(contimg: Contimg, house: Path) -> None:
     assert ended.code == 0, ended.err
     assert f"restored products from {made['folder']}" in ended.out
     assert "a damaged file was set aside" in ended.out
+    assert ended.out.endswith("now run `contimg init`, then start the pipeline again\n")
     done = json.loads(contimg("restore", made["folder"], "--database", "hdf5", "--yes", "--json").out)
     assert done["databases"] == ["hdf5"]
     assert Path(done["before"]).is_dir()
@@ -110,7 +111,7 @@ def test_clean_says_what_it_would_do(contimg: Contimg, house: Path, monkeypatch:
     ended = contimg("clean", "--dry-run", "--log-days", "0")
     assert ended.code == 0
     assert "logs" in ended.out
-    assert f"unknown: 1 that no row names, which stay: {stranger}" in ended.out
+    assert f"unknown: 1 file that no row names, which stay: {stranger}" in ended.out
     assert old.exists()
     told = json.loads(contimg("clean", "--log-days", "0", "--json").out)
     assert [item["path"] for item in told["removed"]] == [str(old)]
@@ -119,3 +120,4 @@ def test_clean_says_what_it_would_do(contimg: Contimg, house: Path, monkeypatch:
     assert stranger.exists()
     assert contimg("clean").out.startswith("nothing may go")
     assert contimg("clean", "--ms-days", "many").code == 2
+    assert contimg("clean", "--keep-days", "-1").code == 2

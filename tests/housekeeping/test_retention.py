@@ -1,13 +1,18 @@
 """What may go: scenes of one mosaic, and random states of which an independent reading must agree."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsa110_contimg import naming
 from dsa110_contimg.housekeeping.holdings import File, Group, Holdings, Kind, Picture, Plot, Product, Table, Tile
 from dsa110_contimg.housekeeping.retention import Plan, RetentionOptions, plan
+from dsa110_contimg.options import MosaicOptions
+from dsa110_contimg.pipeline.jobs import TileState, plan_mosaic_groups
+from dsa110_contimg.telescope import unix_to_mjd
 
 DAY_S = 86400.0
 NOW = 1.77e9
@@ -305,3 +310,149 @@ def test_a_plan_of_half_a_year_is_quick_enough_to_be_made_often() -> None:
         RetentionOptions(),
     )
     assert len(done.removals) > 0.8 * count
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What has become of one group of subband files."""
+
+    mid_unix: float
+    state: str
+    """waiting: not yet converted; else the stage of its tile."""
+
+    @property
+    def path(self) -> str:
+        return f"/s/ms/science/d/{self.mid_unix:.0f}.ms"
+
+    def tile(self) -> TileState:
+        mjd = unix_to_mjd(self.mid_unix)
+        return TileState(group_id=naming.group_id_of(mjd), path=self.path, stage=self.state, mid_mjd=mjd, dec_deg=33.0)
+
+
+@dataclass
+class Survey:
+    """Slots of a telescope with gaps, mosaic groups formed as the pipeline forms them, and their products."""
+
+    slots: list[Slot]
+    options: MosaicOptions
+    groups: list[Group]
+    products: dict[str, Product]
+
+    def is_held(self, slot: Slot) -> bool:
+        """No group is planned past what waits for its conversion."""
+        return slot.mid_unix >= min((s.mid_unix for s in self.slots if s.state == "waiting"), default=math.inf)
+
+    def form(self, slots: list[Slot], *, end_of_data: bool) -> list[tuple[str, ...]]:
+        """Return the members of the groups that are formed next."""
+        placed: dict[str, str] = {}
+        for group in self.groups:
+            placed |= {path: placed.get(path, group.group_id) for path in group.members}
+        tiles = [slot.tile() for slot in slots]
+        plans = plan_mosaic_groups(tiles, placed, self.options, end_of_data=end_of_data)
+        return [tuple(tile.path for tile in plan) for plan in plans]
+
+
+def goes(survey: Survey) -> set[str]:
+    """Return the Measurement Sets that go when everything that may go goes at once."""
+    made = [slot for slot in survey.slots if slot.state != "waiting"]
+    holdings = Holdings(
+        now_unix=NOW,
+        tiles=[Tile(slot.path, slot.state, slot.mid_unix, GONE_LONG) for slot in made],
+        groups=survey.groups,
+        products=survey.products,
+        waiting_unix=tuple(slot.mid_unix for slot in survey.slots if slot.state == "waiting"),
+        files={slot.path: File(1, GONE_LONG) for slot in made},
+    )
+    return {item.path for item in plan(holdings, RetentionOptions(keep_days=0.0, ms_days=0.0)).removals}
+
+
+def published(slots: list[Slot], members: slice) -> tuple[list[Group], dict[str, Product]]:
+    paths = tuple(slot.path for slot in slots[members])
+    return [Group("mg", paths, "m")], {"m": Product("published", settled_unix=GONE_LONG)}
+
+
+def test_a_long_mosaic_reaches_further_back_than_an_hour() -> None:
+    slots = [Slot(GONE_LONG + TILE_S * i, "photometry_complete") for i in range(20)]
+    waiting = Slot(GONE_LONG + TILE_S * 20, "waiting")
+    options = MosaicOptions(tiles=20, overlap=15)
+    assert goes(Survey([*slots, waiting], options, *published(slots, slice(20)))) == set()
+
+
+def test_tiles_that_a_waiting_group_far_before_them_keeps_from_a_mosaic_stay() -> None:
+    early = [Slot(GONE_LONG + TILE_S * i, "photometry_complete") for i in range(3)]
+    late = [Slot(slot.mid_unix + 90 * 3600.0, slot.state) for slot in early]
+    few, waiting = late[:2], Slot(GONE_LONG - 90 * 3600.0, "waiting")
+    options = MosaicOptions(tiles=3, overlap=0)
+    assert goes(Survey([*early, *late], options, *published(late, slice(3)))) == {slot.path for slot in late}
+    newest = [Slot(slot.mid_unix + 180 * 3600.0, slot.state) for slot in early]
+    left_over = {slot.path for slot in [*few, *newest]}
+    assert goes(Survey([*few, *newest], options, *published(newest, slice(3)))) == left_over
+    held = goes(Survey([waiting, *few, *newest], options, *published(newest, slice(3))))
+    assert held == {slot.path for slot in newest}, "nothing is planned past what waits"
+
+
+@st.composite
+def surveys(draw: st.DrawFn) -> Survey:
+    """A night and its gaps, in any state on the way; parts of it may have come long after others."""
+    tiles = draw(st.sampled_from([2, 3, 5, 10, 20]))
+    options = MosaicOptions(tiles=tiles, overlap=draw(st.integers(0, tiles - 1)), min_tiles=min(3, tiles))
+    time, slots = GONE_LONG, []
+    quiet = draw(st.sampled_from([1, 10, 100]))
+    steps = st.sampled_from([1] * 6 * quiet + [2, 5, 300])
+    states = st.sampled_from(["photometry_complete"] * 6 * quiet + ["waiting", "waiting", "converted", "failed"])
+    for _ in range(draw(st.integers(1, 40))):
+        time += TILE_S * draw(steps)
+        slots.append(Slot(time, draw(states)))
+    if draw(st.booleans()):
+        slots.append(Slot(time + TILE_S, "waiting"))
+    survey = Survey(slots, options, [], {})
+    # What waits now may have come after everything around it had been grouped; or it has held that up.
+    came_late = draw(st.booleans())
+    known = [s for s in slots if s.state != "waiting" and (came_late or not survey.is_held(s))]
+    if draw(st.booleans()):
+        known = known[: draw(st.integers(0, len(known)))]
+    for number, members in enumerate(survey.form(known, end_of_data=draw(st.booleans()))):
+        made = draw(st.sampled_from([True] * 10 + [False]))
+        survey.groups.append(Group(f"mg{number}", members, f"m{number}" if made else None))
+        if made:
+            status = draw(st.sampled_from(["published"] * 10 + ["staging", "failed"]))
+            survey.products[f"m{number}"] = Product(status, settled_unix=GONE_LONG if status == "published" else None)
+    return survey
+
+
+@settings(max_examples=300, deadline=None)
+@given(surveys(), st.booleans(), st.booleans())
+def test_no_mosaic_that_is_still_to_be_made_ever_lacks_a_tile_or_a_table(
+    survey: Survey, all_succeed: bool, end_of_data: bool
+) -> None:
+    """Everything that may go goes at once; then the pipeline goes on, and must find all that it needs."""
+    made = [slot for slot in survey.slots if slot.state != "waiting"]
+    tables = [Table(f"/s/caltables/c{i}", slot.mid_unix - 1e3, slot.mid_unix + 1e3) for i, slot in enumerate(made)]
+    files = dict.fromkeys([*(slot.path for slot in made), *(table.path for table in tables)], File(1, GONE_LONG))
+    holdings = Holdings(
+        now_unix=NOW,
+        tiles=[
+            Tile(slot.path, slot.state, slot.mid_unix, GONE_LONG, () if slot.state == "converted" else (table.path,))
+            for slot, table in zip(made, tables, strict=True)
+        ],
+        groups=survey.groups,
+        products=survey.products,
+        tables=tables,
+        waiting_unix=tuple(slot.mid_unix for slot in survey.slots if slot.state == "waiting"),
+        files=files,
+        short_bytes=1e18,
+    )
+    at_once = RetentionOptions(keep_days=0.0, ms_days=0.0, tile_image_days=0.0, caltable_days=0.0)
+    gone = {item.path for item in plan(holdings, at_once).removals}
+    later = [replace(slot, state="converted") if slot.state == "waiting" else slot for slot in survey.slots]
+    kept = later if all_succeed else [slot for slot in later if slot in survey.slots]
+    for members in survey.form(kept, end_of_data=end_of_data):
+        assert not gone.intersection(members), "a mosaic is still to be made of it"
+    for group in survey.groups:
+        product = survey.products.get(group.mosaic_id or "")
+        if product is None or product.status != "published":
+            assert not gone.intersection(group.members), "its mosaic is not published"
+    for slot in survey.slots:
+        if slot.state in ("waiting", "converted"):
+            valid = {table.path for table in tables if table.start_unix <= slot.mid_unix <= table.end_unix}
+            assert not gone.intersection(valid), "a tile is still to be calibrated with it"

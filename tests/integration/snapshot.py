@@ -2,7 +2,7 @@
 
 A snapshot maps a name ("products/images", "stage/images/x.fits") to what is found there. Left out are the columns
 in VOLATILE, which docs/decisions/0009-what-a-kill-may-change.md lists with a reason each; the installation's root
-is written as <root>.
+is written as <root>. Of a FITS file pixels and cards are kept, without those of the program's commit.
 """
 
 import hashlib
@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from casacore import tables
+from numpy.typing import NDArray
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
@@ -22,13 +24,15 @@ TIMES = {
     *("created_at", "updated_at", "stage_updated_at", "processed_at", "measured_at", "last_measured_at"),
     *("received_at", "last_update", "discovered_at", "indexed_at", "registered_at", "staged_at", "published_at"),
     *("mosaicked_at", "flagged_at", "heartbeat_at", "lease_expires_at", "asked_at"),
-    "closed_at",
+    *("closed_at", "calibrated_at", "imaged_at"),
 }
 ATTEMPTS = {"attempt", "publish_attempts"}
 OWNERS = {"owner"}
 IDS = {"id"}
 LOST = {"ingest/performance_metrics"}
 """Tables of how long work took: a job that is killed between its result and this note has no time."""
+CARDS = {"PIPECOM", "CHECKSUM"}
+"""The commit that a file was made with, "-dirty" while somebody edits the working copy, and what it changes."""
 VOLATILE = TIMES | ATTEMPTS | OWNERS | IDS
 MS_COLUMNS = ("DATA", "CORRECTED_DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "UVW", "TIME", "ANTENNA1", "ANTENNA2")
 
@@ -95,8 +99,22 @@ def _files(area: Path) -> list[tuple[Path, object]]:
             continue
         if (path / "table.dat").is_file():
             found.append((path, _table(path)))
+        elif path.suffix == ".fits":
+            found.append((path, _picture(path)))
         elif path.is_file():
             found.append((path, hashlib.sha256(path.read_bytes()).hexdigest()))
+    return found
+
+
+def _picture(path: Path) -> dict[str, str]:
+    """Return a digest of the cards and one of the pixels of each part of a FITS file."""
+    found = {}
+    with fits.open(path, memmap=False) as parts:
+        for number, part in enumerate(parts):
+            cards = "\n".join(str(card) for card in part.header.cards if card.keyword not in CARDS)
+            found[f"{number} cards"] = hashlib.sha256(cards.encode()).hexdigest()
+            if part.data is not None:
+                found[f"{number} pixels"] = _digest_of(part.data)
     return found
 
 
@@ -109,5 +127,8 @@ def _table(path: Path) -> dict[str, str]:
 
 
 def _digest(table: tables.table, name: str) -> str:
-    values = np.asarray(table.getcol(name))
+    return _digest_of(np.asarray(table.getcol(name)))
+
+
+def _digest_of(values: NDArray[np.generic]) -> str:
     return f"{values.shape} {hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()}"

@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from tests.monitoring.conftest import NOW, SlackServer, at
 from typer.testing import CliRunner
 
 from dsa110_contimg.cli.alerts import app
+from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session
 from dsa110_contimg.database.alert_outbox import Alert, queue_alert
 from dsa110_contimg.database.models import AlertKind, Severity
 from dsa110_contimg.errors import ConfigurationError
+from dsa110_contimg.monitoring.channels import configured_channels
 from dsa110_contimg.monitoring.sender import send_due
 
 pytestmark = pytest.mark.usefixtures("house")
@@ -40,12 +43,23 @@ def test_alerts_are_listed_and_acknowledged() -> None:
     assert lines[0].endswith("quarantine [waits] 1 file was refused")
     assert lines[1].startswith("    1 2025-12-17 19:33:20 warning  disk_low [recorded only] little room")
     assert "PIPELINE_ALERT_URLS is not set" in lines[1]
-    assert call("acknowledge", "1", "--by", "ada") == (0, "")
+    assert call("acknowledge", "1", "--by", "ada") == (0, "alert 1 is acknowledged\n")
     entries = json.loads(call("list", "--json")[1])
     assert [(entry["id"], entry["acknowledged_by"]) for entry in entries] == [(None, None), (1, "ada")]
     assert len(json.loads(call("list", "--new", "--json")[1])) == 1
     with pytest.raises(ConfigurationError, match="there is no alert 7: `contimg alerts list`"):
         call("acknowledge", "7")
+
+
+def test_what_could_not_be_sent_yet_says_when_it_is_tried_again(slack: SlackServer) -> None:
+    add(AlertKind.DISK_LOW, "little room", NOW, send=False)
+    slack.answers = [503]
+    send_due(configured_channels(Settings(alert_urls=SecretStr(URL))), clock=at(NOW))
+    (line,) = call("list")[1].splitlines()
+    assert "[failed, tried again to Slack]" in line
+    assert line.endswith("1 failed, next try after 19:33:50)")
+    (entry,) = json.loads(call("list", "--json")[1])
+    assert (entry["failures"], entry["next_try_unix"]) == (1, NOW + 30.0)
 
 
 def test_every_channel_is_tried_and_the_outcome_is_recorded(

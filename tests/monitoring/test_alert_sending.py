@@ -75,10 +75,12 @@ def test_channels_are_read_from_the_environment_and_named_without_secrets() -> N
     assert configured_channels(Settings()) == []
 
 
-def test_an_address_that_is_none_is_one_sentence_without_it() -> None:
+def test_an_address_that_is_none_is_one_sentence_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(None, verbose=True)
     with pytest.raises(ConfigurationError, match="address 2 of 2") as caught:
         configured_channels(settings_with(f"{WEBHOOK} nosuch://secret-token"))
     assert "secret-token" not in str(caught.value)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_slack_gets_what_happened_and_when(slack: SlackServer) -> None:

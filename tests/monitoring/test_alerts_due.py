@@ -23,6 +23,7 @@ from dsa110_contimg.database.models import (
     Severity,
     VariabilityStats,
 )
+from dsa110_contimg.database.repositories import CandidateRepository
 from dsa110_contimg.monitoring.alerts import (
     REPEAT_S,
     AlertState,
@@ -84,7 +85,7 @@ def test_a_cause_is_told_with_its_name_and_the_way_out(kind: AlertKind, state: A
     assert alert.severity is Severity.WARNING
     assert alert.source_id == ("J0137+3309" if kind is AlertKind.ESE_CANDIDATE else "system")
     named = {
-        AlertKind.DISK_LOW: "stage",
+        AlertKind.DISK_LOW: "`contimg clean --dry-run` says what may go",
         AlertKind.FALLING_BEHIND: "40 groups and tiles wait, the oldest group for 3.0 hours: groups arrive as fast",
         AlertKind.CALIBRATOR_MISSING: "2025-12-24T03:18:05",
         AlertKind.BACKUP_FAILED: "the last backup is 40 hours old: run `contimg backup`",
@@ -180,6 +181,8 @@ def add_causes() -> None:
         for name, (dec, age_h) in tiles.items():
             where = {"pointing_ra_deg": 1.0, "pointing_dec_deg": dec, "mid_mjd": unix_to_mjd(NOW - age_h * HOUR)}
             session.add(MSIndex(path=f"/ms/{name}", group_id=name, stage="converted", **where))
+        old = {"mid_mjd": unix_to_mjd(NOW - 400 * HOUR), "pointing_dec_deg": 16.2, "stage_updated_at": NOW - HOUR}
+        session.add(MSIndex(path="/ms/archive", group_id="archive", stage="converted", **old))
     with get_session("cal_registry") as session:
         window = {"valid_start_mjd": unix_to_mjd(NOW - 15 * HOUR), "valid_end_mjd": unix_to_mjd(NOW)}
         table = {"set_name": "s", "path": "/c/bp", "table_type": "BP", "order_index": 1, "created_at": NOW}
@@ -244,6 +247,27 @@ def test_a_condition_that_ended_is_resolved_in_the_history() -> None:
         (row,) = session.query(AlertHistory).all()
         assert row.resolved_at == NOW + 3 * HOUR
     assert kinds(raise_alerts(low, OPTIONS, now=NOW + 4 * HOUR)) == [AlertKind.DISK_LOW]
+
+
+@pytest.mark.usefixtures("house")
+def test_a_candidate_whose_transaction_is_retried_is_told_once() -> None:
+    def flag(broken: bool, when: float) -> None:
+        with get_session("products") as session:
+            if session.get(VariabilityStats, "J0137+3309") is None:
+                session.add(VariabilityStats(source_id="J0137+3309", ra_deg=24.4, dec_deg=33.2, updated_at=when))
+                session.flush()
+            CandidateRepository.flag(session, source_id="J0137+3309", significance=7.0, flag_type="ese", now=when)
+            if broken:
+                raise ZeroDivisionError
+
+    settings = Settings(min_free_gb=0.0)
+    with pytest.raises(ZeroDivisionError):
+        flag(broken=True, when=NOW - 5.0)
+    assert AlertKind.ESE_CANDIDATE not in kinds(raise_alerts(settings, OPTIONS, now=NOW))
+    for attempt in range(2):
+        flag(broken=False, when=NOW + attempt)
+    told = [alert for step in range(4) for alert in raise_alerts(settings, OPTIONS, now=NOW + 60.0 + 2 * HOUR * step)]
+    assert kinds(told).count(AlertKind.ESE_CANDIDATE) == 1
 
 
 @pytest.mark.usefixtures("house")

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,6 @@ from dsa110_contimg.monitoring.logs import configure_logs, job_names, log_path, 
 logger = logging.getLogger("dsa110_contimg.test_logs")
 LINES = 400
 OWNER = "host:1:2"
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    before, level = list(logging.root.handlers), logging.root.level
-    yield
-    for handler in logging.root.handlers:
-        if handler not in before:
-            handler.close()
-    logging.root.handlers[:], logging.root.level = before, level
 
 
 @pytest.fixture
@@ -105,6 +94,7 @@ def test_libraries_do_not_tell_addresses(file: Path) -> None:
     configure_logs(file, verbose=True, stream=io.StringIO())
     logging.getLogger("urllib3.connectionpool").info("POST /services/T1/B2/secret")
     logging.getLogger("apprise").info("slack://T1/B2/secret")
+    logging.getLogger("apprise").error("Unsupported URL: slack//T1/B2/secret")
     logger.info("x")
     assert [entry["event"] for entry in lines_of(file)] == ["x"]
 

@@ -128,15 +128,18 @@ def test_every_rule_is_shown_to_fire_and_to_stay_silent() -> None:
     assert all(rule["labels"]["severity"] in ("info", "warning", "critical") for rule in rules())
 
 
-def promtool(*words: object) -> None:
+def promtool(*words: object, told: bytes = b"") -> None:
     assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, *map(str, words)], capture_output=True, text=True, check=False, cwd=RULES.parent)
-    assert done.returncode == 0, done.stdout + done.stderr
+    call = [PROMTOOL, *map(str, words)]
+    done = subprocess.run(call, input=told, capture_output=True, check=False, cwd=RULES.parent)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 
+@pytest.mark.usefixtures("filled")
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's package prometheus)")
 def test_prometheus_accepts_the_files_and_the_rules_do_what_they_should(tmp_path: Path) -> None:
     promtool("check", "config", "prometheus.yml")
+    promtool("check", "metrics", told=render(now=NOW))
     promtool("test", "rules", RULES_TEST.name)
     recorded = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(expressions())]
     wrapped = tmp_path / "dashboard.yml"

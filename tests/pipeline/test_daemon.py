@@ -19,9 +19,11 @@ from dsa110_contimg.database.repositories import ms_index_upsert
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.options import PipelineOptions, ResourceOptions, ScheduleOptions
 from dsa110_contimg.pipeline import attempt, chores, runner
+from dsa110_contimg.pipeline.arrivals import Arrivals
 from dsa110_contimg.pipeline.attempt import Outcome
 from dsa110_contimg.pipeline.context import Context
 from dsa110_contimg.pipeline.executors import InlineCrew
+from dsa110_contimg.pipeline.ingest import ScanReport
 from dsa110_contimg.pipeline.jobs import Job
 from dsa110_contimg.pipeline.notices import Notice, read_notices, tell, withdraw
 from dsa110_contimg.pipeline.stopping import StopRequest
@@ -102,9 +104,24 @@ def test_a_daemon_does_what_is_due_and_ends_when_it_is_told_to() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_below_the_floor_nothing_starts_and_with_room_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_counts_the_files_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([ScanReport(recorded=[Path("/in/a"), Path("/in/b")], unfinished=[Path("/in/c")])])
+    monkeypatch.setattr(Arrivals, "collect", lambda _self: next(found, ScanReport()))
     add_group("g1")
-    answers = ["2.0 GB are free below /stage"] * 3
+
+    def stop(outcome: Outcome | None, _due: list[Job]) -> None:
+        if outcome is not None:
+            signal.raise_signal(signal.SIGTERM)
+
+    summary = runner.run(Settings(), OPTIONS, once=False, crew=InlineCrew(), report=stop)
+    assert (summary.n_files("recorded"), summary.n_files("unfinished")) == (2, 0)
+
+
+def test_below_the_floor_nothing_starts_and_with_room_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_group("g1")
+    answers = [f"{free} GB are free below /stage" for free in ("1.8", "1.9", "2.0")]
     seen: list[Notice] = []
 
     def room(settings: Settings, _options: PipelineOptions) -> str | None:
@@ -115,6 +132,7 @@ def test_below_the_floor_nothing_starts_and_with_room_it_goes_on(monkeypatch: py
     assert [outcome.result for outcome in run_until(completed(1))] == ["completed"]
     assert {notice.paused for notice in seen[1:4]} == {"2.0 GB are free below /stage"}
     assert alerts() == [("disk_low", "the run pauses: 2.0 GB are free below /stage")]
+    assert [record.message for record in caplog.records if "pauses" in record.message] == [alerts()[0][1]]
 
 
 def test_a_full_disk_pauses_the_run_and_costs_the_job_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ def test_a_worker_process_that_dies_is_told_with_its_cause(crew: Crew, cluster: 
     assert all(worker.poll() is None for worker in cluster.workers)
 
 
+@pytest.mark.slow
 def test_a_dask_worker_that_dies_takes_its_own_job_only(crew: DaskCrew, cluster: Cluster, tmp_path: Path) -> None:
     go = tmp_path / "go"
     jobs = [crew.submit(parents_until, str(go)) for _ in range(2)]
@@ -180,6 +181,7 @@ def test_a_run_does_not_begin_with_workers_elsewhere(
         DaskCrew(cluster.address, settings)
 
 
+@pytest.mark.slow
 def test_a_foreign_worker_is_refused(crew: DaskCrew, cluster: Cluster) -> None:
     foreign = cluster.add_foreign_worker()
     with pytest.raises(ConfigurationError, match=r"none of the pipeline's: start it with `contimg worker`"):

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue, init_databases, leases, reset_engines
@@ -20,12 +21,14 @@ from dsa110_contimg.database.models import Job as JobRow
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.database.registry_rows import get_data
-from dsa110_contimg.database.repositories import PhotometryRepository, ms_index_upsert
-from dsa110_contimg.errors import CalibrationError, ConfigurationError
+from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, ms_index_upsert
+from dsa110_contimg.errors import CalibrationError, ConfigurationError, PipelineError
 from dsa110_contimg.formats.scratch import scratch_path
-from dsa110_contimg.options import PhotometryOptions, PipelineOptions, ScheduleOptions
+from dsa110_contimg.options import PhotometryOptions, PipelineOptions, ResourceOptions, ScheduleOptions
 from dsa110_contimg.pipeline import attempt, runner
+from dsa110_contimg.pipeline.chores import Chore
 from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.executors import InlineCrew
 from dsa110_contimg.pipeline.jobs import Job, Stage
 from dsa110_contimg.pipeline.reconcile import reconcile, release_dead_owners, remove_scratch
 
@@ -191,6 +194,30 @@ def test_the_ingest_queue_follows_tiles_and_failures() -> None:
         assert group_row("working").state == "in_progress"
 
 
+def test_a_group_whose_conversion_died_before_it_took_the_group_fails_with_it() -> None:
+    for group_id in ("stillborn", "waiting"):
+        add_group(group_id)
+    end_job(Job(Stage.CONVERT, "stillborn"), error="its worker process was killed by SIGSEGV")
+    reconcile(PhotometryOptions())
+    row = group_row("stillborn")
+    assert (row.state, row.error_message) == ("failed", "its worker process was killed by SIGSEGV")
+    assert group_row("waiting").state == "pending"
+
+
+def test_an_image_that_is_made_anew_is_no_longer_removed() -> None:
+    def make() -> None:
+        with get_session("products") as session:
+            ms_index_upsert(session, "/ms/a.ms", stage="imaged")
+            ImageRepository.add(session, path="/i/a.fits", ms_path="/ms/a.ms", type="image", created_at=1.0)
+
+    make()
+    with get_session("products") as session:
+        session.execute(update(Image).values(removed_at=2.0))
+    make()
+    with get_session("products", read_only=True) as session:
+        assert session.scalars(select(Image.removed_at)).all() == [None]
+
+
 def register(root: Path, name: str, photometry: str) -> sqlite3.Connection:
     path = root / "stage" / "mosaics" / f"{name}.fits"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,8 +274,8 @@ def test_scratch_goes_when_its_writer_is_gone(root: Path) -> None:
     folder = root / "stage" / "ms" / "science" / "2025-10-01"
     folder.mkdir(parents=True)
     own = scratch_path(folder / "own.ms")
-    pid = f".{os.getpid()}."
-    gone, elsewhere = (Path(str(own).replace(pid, f".{2**22 + 5}.")), Path(str(own).replace(socket.gethostname(), "x")))
+    pid = f".{os.getpid()}-"
+    gone, elsewhere = (Path(str(own).replace(pid, f".{2**22 + 5}-")), Path(str(own).replace(socket.gethostname(), "x")))
     for path in (own, gone, elsewhere, folder / "2025-10-01T00:00:00.ms"):
         (path / "ANTENNA").mkdir(parents=True)
     image = root / "stage" / "images" / gone.name
@@ -328,3 +355,25 @@ def test_two_runners_share_the_jobs_and_each_is_done_once(root: Path, tmp_path: 
     lines = [line.split() for line in log.read_text().splitlines()]
     assert sorted(subject for subject, _pid in lines) == groups
     assert len({pid for _subject, pid in lines}) == 2
+
+
+@pytest.mark.parametrize(("own", "floor_gb"), [(0.0, 0.0), (7.5, 7.5), (None, 50.0)])
+def test_alerts_and_cleaning_follow_the_floor_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, own: float | None, floor_gb: float
+) -> None:
+    told: list[float] = []
+
+    def chores(settings: Settings, _options: PipelineOptions) -> list[Chore]:
+        told.append(settings.min_free_gb)
+        raise PipelineError("that is enough")
+
+    monkeypatch.setattr(runner, "require_catalog", lambda: None)
+    monkeypatch.setattr(runner, "chores_of", chores)
+    with pytest.raises(PipelineError, match="enough"):
+        runner.run(
+            Settings(),
+            PipelineOptions(resources=ResourceOptions(free_space_floor_gb=own)),
+            once=False,
+            crew=InlineCrew(),
+        )
+    assert told == [floor_gb]

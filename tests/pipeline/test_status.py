@@ -11,7 +11,7 @@ from dsa110_contimg.cli.main import app
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue, init_databases, leases, reset_engines
 from dsa110_contimg.database.leases import Failure, FailureKind
-from dsa110_contimg.database.models import IngestQueue
+from dsa110_contimg.database.models import IngestQueue, MosaicGroup, MosaicGroupMember, MSIndex, Quarantine
 from dsa110_contimg.database.models import Job as JobRow
 from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.errors import PipelineError
@@ -55,6 +55,35 @@ def test_each_failure_has_its_cause_and_the_way_out() -> None:
     assert {failure.name for failure in view.last_failures} == set(view.failed)
     assert all("contimg retry" in failure.remedy for failure in view.last_failures if failure.kind == "job")
     assert view.counts["groups"] == {"failed": 1}
+
+
+def test_a_group_that_collects_says_what_it_waits_for() -> None:
+    now = time.time()
+    with get_session("ingest") as session:
+        for index in (0, 1, 3):
+            path = f"/in/{GROUP}_sb{index:02d}.hdf5"
+            ingest_queue.record_subband(session, group_id=GROUP, subband_idx=index, path=path, file_size=1, now=now)
+        refused = f"/in/{GROUP}_sb02.hdf5"
+        session.add(Quarantine(path=refused, group_id=GROUP, reason=f"{refused} is truncated", quarantined_at=now))
+    waits = overview().waiting[GROUP]
+    assert waits == "3 of 16 subbands have come, it waits 10 min more for the others"
+    first, group, file = overview(GROUP).details
+    assert first == GROUP
+    assert group.startswith("  group: collecting, 3 of 16 subbands without sb02, sb04, sb05")
+    assert file == f"  refused: {refused} is truncated"
+    for name in (refused, Path(refused).name):
+        assert overview(name).details == [name, file]
+
+
+def test_tiles_and_mosaic_groups_are_known_by_their_names() -> None:
+    path = f"/s/{GROUP}.ms"
+    with get_session("products") as session:
+        session.add(MSIndex(path=path, group_id=GROUP, stage="imaged"))
+        session.add(MosaicGroup(group_id="mg_1", ms_paths="[]", created_at=1.0, mosaic_id="mosaic_1", status="pending"))
+        session.flush()
+        session.add(MosaicGroupMember(group_id="mg_1", ms_path=path, position=0))
+    assert overview(GROUP).details == [GROUP, f"  tile: imaged, {path}"]
+    assert overview("mg_1").details == ["mg_1", f"  mosaic group: pending, 1 tiles: {GROUP}; makes mosaic_1"]
 
 
 def test_what_waits_says_for_what_and_what_runs_for_whom() -> None:
@@ -121,3 +150,13 @@ def test_retry_names_what_has_not_failed_and_opens_the_rest() -> None:
     assert isinstance(result.exception, PipelineError)
     assert "image:none" in str(result.exception)
     assert CliRunner().invoke(app, ["retry"]).exit_code == 2
+
+
+def test_a_group_names_the_refused_files_whose_stamp_is_near() -> None:
+    fail_group()
+    with get_session("ingest") as session:
+        for second, stamp in (("05", "2025-01-15T12:30:05"), ("59", "2025-01-15T12:32:59")):
+            ingest_queue.quarantine_file(session, f"/in/{second}.hdf5", "it is truncated", stamp)
+    assert [line for line in overview(GROUP).details if "refused" in line] == [
+        "  refused: /in/05.hdf5: it is truncated"
+    ]

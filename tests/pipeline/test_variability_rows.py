@@ -98,3 +98,27 @@ def test_running_again_changes_nothing(root: Path) -> None:
     assert root
     fill(list(range(EPOCHS)), np.ones(EPOCHS))
     assert outcome() == outcome()
+
+
+def test_a_row_that_loses_to_another_of_its_transit_keeps_no_normalized_flux(root: Path) -> None:
+    assert root
+    fill([0], np.ones(EPOCHS))
+    outcome()
+    with get_session("products") as session:
+        MosaicRepository.store(
+            session,
+            path="/m/deeper.fits",
+            name="deeper",
+            reference_ms="/ms/00.ms",
+            created_at=1.0,
+            start_mjd=60000.0,
+            end_mjd=60000.0,
+        )
+        deeper = [row("/m/deeper.fits", i, 1.0, 60000.001) | {"local_rms_jyb": 0.0005} for i in range(SOURCES)]
+        PhotometryRepository.store(session, deeper)
+    outcome()
+    with get_session("products", read_only=True) as session:
+        found = {
+            (r.image_path, r.in_lightcurve, r.normalized_flux_jy is None) for r in session.scalars(select(Photometry))
+        }
+    assert found == {("/m/00.fits", 0, True), ("/m/deeper.fits", 1, False)}

@@ -9,9 +9,12 @@ not set. With `PIPELINE_DATABASE_URL` the databases are schemas of a PostgreSQL 
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dsa110_contimg.errors import ConfigurationError
 
 DATABASES = ("ingest", "cal_registry", "products", "hdf5", "data_registry", "calibrators", "master_sources")
 
@@ -22,7 +25,13 @@ def _database(name: str, *legacy: str) -> Path | None:
 
 
 class Settings(BaseSettings):
-    """The environment of one run."""
+    """The environment of one run.
+
+    Raises
+    ------
+    ConfigurationError
+        If a variable has a value that cannot be used.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="PIPELINE_", env_ignore_empty=True, populate_by_name=True, frozen=True, extra="ignore"
@@ -45,6 +54,14 @@ class Settings(BaseSettings):
     data_registry_db: Path | None = _database("data_registry", "DATA_REGISTRY_DB")
     calibrators_db: Path | None = _database("calibrators")
     master_sources_db: Path | None = _database("master_sources")
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401 - whatever the fields are
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            variable = f"PIPELINE_{wrong['loc'][0]}".upper()
+            raise ConfigurationError(f"{variable} is {wrong['input']!r}: {wrong['msg']}") from error
 
     @property
     def incoming(self) -> Path:

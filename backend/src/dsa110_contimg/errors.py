@@ -2,6 +2,7 @@
 
     PipelineError
     ├── ConfigurationError          an option, folder, catalogue or installation is not usable
+    │   └── FolderAwayError         the incoming folder cannot be listed, or what was mounted there is away
     ├── BadInputError               a file is not what it claims to be: quarantine it
     │   ├── UnfinishedFileError     still being written or copied: come back later
     │   ├── UnreadableDataError     its header is sound but its data cannot be read
@@ -31,6 +32,10 @@ class PipelineError(Exception):
 
 class ConfigurationError(PipelineError):
     """An option, folder, catalogue or installation is not usable."""
+
+
+class FolderAwayError(ConfigurationError):
+    """The incoming folder cannot be listed, or what was mounted there is away."""
 
 
 class BadInputError(PipelineError):

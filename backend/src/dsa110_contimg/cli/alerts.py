@@ -24,7 +24,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 class Entry:
     """One alert, as it is listed; an alert that is still to be sent has no number."""
 
-    id: int | None
     state: str
     time_unix: float
     severity: str
@@ -32,8 +31,12 @@ class Entry:
     source_id: str
     channel: str | None
     message: str
-    error: str | None
-    acknowledged_by: str | None
+    id: int | None = None
+    error: str | None = None
+    acknowledged_by: str | None = None
+    failures: int = 0
+    """Attempts that failed, of an alert that is still to be sent."""
+    next_try_unix: float | None = None
 
 
 @app.command("list")
@@ -97,45 +100,38 @@ def acknowledge_alert(
         found = acknowledge(session, alert_id, by or getpass.getuser(), now=time.time())
     if not found:
         raise ConfigurationError(f"there is no alert {alert_id}: `contimg alerts list` shows the numbers")
+    typer.echo(f"alert {alert_id} is acknowledged")
 
 
 def _waiting(row: AlertOutbox) -> Entry:
-    state = "waits" if row.error is None else "failed, tried again"
-    return Entry(
-        id=None,
-        state=state,
-        time_unix=row.created_at,
-        severity=row.severity,
-        alert_type=row.alert_type,
-        source_id=row.source_id,
-        channel=row.channel,
-        message=row.message,
-        error=row.error,
-        acknowledged_by=None,
-    )
+    entry = _entry(row, "waits" if row.error is None else "failed, tried again", row.created_at)
+    return dataclasses.replace(entry, error=row.error, failures=row.failures, next_try_unix=row.not_before)
 
 
 def _told(row: AlertHistory) -> Entry:
-    state = {1: "sent", 0: "given up", None: "recorded only"}[row.success]
-    return Entry(
-        id=row.id,
-        state=state,
-        time_unix=row.sent_at,
-        severity=row.severity,
-        alert_type=row.alert_type,
-        source_id=row.source_id,
-        channel=row.channel,
-        message=row.message,
-        error=row.error_msg,
-        acknowledged_by=row.acknowledged_by,
-    )
+    entry = _entry(row, {1: "sent", 0: "given up", None: "recorded only"}[row.success], row.sent_at)
+    return dataclasses.replace(entry, id=row.id, error=row.error_msg, acknowledged_by=row.acknowledged_by)
+
+
+def _entry(row: AlertOutbox | AlertHistory, state: str, time_unix: float) -> Entry:
+    about = (row.severity, row.alert_type, row.source_id, row.channel, row.message)
+    return Entry(state, time_unix, *about)
+
+
+def _moment(unix: float) -> datetime:
+    return datetime.fromtimestamp(unix, UTC)
 
 
 def _line(entry: Entry) -> str:
-    moment = datetime.fromtimestamp(entry.time_unix, UTC)
+    moment = _moment(entry.time_unix)
     number = "-" if entry.id is None else str(entry.id)
     where = f" to {entry.channel}" if entry.channel else ""
-    notes = [entry.error, entry.acknowledged_by and f"seen by {entry.acknowledged_by}"]
+    tries = (
+        f"{entry.failures} failed, next try after {_moment(entry.next_try_unix):%H:%M:%S}"
+        if entry.next_try_unix
+        else ""
+    )
+    notes = [entry.error, tries, entry.acknowledged_by and f"seen by {entry.acknowledged_by}"]
     note = "; ".join(text for text in notes if text)
     head = f"{number:>5s} {moment:%Y-%m-%d %H:%M:%S} {entry.severity:8s} {entry.alert_type} [{entry.state}{where}]"
     return f"{head} {entry.message}{f' ({note})' if note else ''}"

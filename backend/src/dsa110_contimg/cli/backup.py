@@ -71,6 +71,7 @@ def restore(
         typer.echo(f"what they held before is in {done.before}")
     for path in done.damaged:
         typer.echo(f"a damaged file was set aside: {path}")
+    typer.echo("now run `contimg init`, then start the pipeline again")
 
 
 @contextmanager

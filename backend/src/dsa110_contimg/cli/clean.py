@@ -1,5 +1,6 @@
 """`contimg clean`: remove what nothing needs any more."""
 
+import dataclasses
 import json
 import time
 from datetime import UTC, datetime
@@ -33,6 +34,9 @@ def clean(
 
     Example: contimg clean --dry-run --ms-days 3
     """
+    for name, number in dataclasses.asdict(options).items():
+        if number < 0.0:
+            raise typer.BadParameter(f"--{name.replace('_', '-')} {number} is below zero")
     settings, now = Settings(), time.time()
     planned = plan_clean(settings, options, BackupOptions(), now=now)
     done = Cleaned() if dry_run else carry_out(planned, settings, now=now)
@@ -58,16 +62,20 @@ def _print_plan(planned: Plan) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(table if planned.removals else "nothing may go")
     for reason, number in sorted(planned.kept.items()):
-        typer.echo(f"kept: {number}, {reason}")
+        typer.echo(f"kept: {_files(number)}: {reason}")
     if planned.unknown:
         some = [*planned.unknown[:SHOWN_UNKNOWN], *(["..."] if len(planned.unknown) > SHOWN_UNKNOWN else [])]
-        typer.echo(f"unknown: {len(planned.unknown)} that no row names, which stay: {', '.join(some)}")
+        typer.echo(f"unknown: {_files(len(planned.unknown))} that no row names, which stay: {', '.join(some)}")
     if planned.short_bytes > 0:
         typer.echo(f"the disk lacks {_size(planned.short_bytes)} even so: publish or repair what is kept, or add disks")
 
 
 def _reasons(items: list[Removal]) -> list[str]:
     return sorted({item.why for item in items})
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
 
 
 def _size(number: float) -> str:

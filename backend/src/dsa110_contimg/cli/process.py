@@ -142,7 +142,16 @@ def run_with_progress(
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
     )
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+    # A thread draws the bar: where nobody sees it, it would be most of what an idle run costs.
+    shown = Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=2,
+        disable=not console.is_terminal,
+    )
+    with shown as progress:
         task = progress.add_task("starting", total=None)
         done = 0
 
@@ -164,7 +173,7 @@ def summary_dict(summary: RunSummary) -> dict[str, object]:
     kinds = ("completed", "failed", "paused")
     return {
         "exit_code": summary.exit_code,
-        "files": {name: len(paths) for name, paths in vars(summary.scan).items()},
+        "files": {kind: summary.n_files(kind) for kind in vars(summary.scan)},
         "jobs": {kind: summary.counts[kind] for kind in kinds},
         "seconds": _seconds(summary),
         "errors": {outcome.job.job_id: outcome.error for outcome in summary.outcomes if outcome.error},
@@ -185,7 +194,7 @@ def _seconds(summary: RunSummary) -> dict[str, float]:
 def print_summary(summary: RunSummary) -> None:
     """Print what a run did, in a few lines."""
     done = summary.counts
-    typer.echo(f"{done['completed']} jobs completed, {done['failed']} failed; {len(summary.scan.recorded)} new files")
+    typer.echo(f"{done['completed']} jobs completed, {done['failed']} failed; {summary.n_files('recorded')} new files")
     for path in summary.scan.quarantined:
         typer.echo(f"quarantined: {path.name} (why: contimg status)")
     for outcome in summary.ended("failed"):

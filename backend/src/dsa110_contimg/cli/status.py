@@ -24,7 +24,8 @@ SILENT_S = 120.0
 
 def status(
     subject: Annotated[
-        str | None, typer.Argument(help="A group, tile, mosaic group, mosaic, product or job; none for everything.")
+        str | None,
+        typer.Argument(help="A group, mosaic group, mosaic, product, job or refused file; none for everything."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -130,5 +131,6 @@ def _failures(failures: list[Failure], console: Console) -> None:
     console.print(Text("\nlast failures:", style="bold red"))
     for failure in failures:
         ago = "" if failure.failed_at is None else f"{spoken_time(time.time() - failure.failed_at)} ago, "
-        console.print(Text.assemble("  ", (failure.name, "red"), f" ({ago}{failure.kind}): {failure.error}"))
-        console.print(Text(f"      {failure.remedy}", style="dim"))
+        error = failure.error.removeprefix(failure.name).lstrip()
+        console.print(Text.assemble("  ", (failure.name, "red"), f" ({ago}{failure.kind}): {error}"))
+        console.print(Text(f"      way out: {failure.remedy}", style="dim"))

@@ -28,6 +28,7 @@ def worker(
     settings = Settings()
     if jobs == 0:
         jobs = jobs_that_fit(Machine.read(), fit_to_data(PipelineOptions(), settings.incoming))
+    typer.echo(f"looking for the scheduler at {address}, for {JOIN_S:.0f} s at most", err=True)
     asyncio.run(_work(address, jobs))
 
 

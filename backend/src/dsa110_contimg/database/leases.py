@@ -22,6 +22,7 @@ from sqlalchemy import BindParameter, and_, bindparam, false, func, not_, or_, s
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.database.bulk import in_parts
 from dsa110_contimg.database.models import Job, JobState
 from dsa110_contimg.errors import FencedError
 
@@ -38,13 +39,27 @@ def ensure_job(session: Session, stage: str, subject: str, priority: int = 0, *,
 
 HORIZON_S = 7200.0
 """No lease and no pause is longer: a time further ahead was written before the clock was set back."""
+SKEW_S = 60.0
+"""The clocks of two machines differ by less: a row that was written further ahead is from before such a step, too."""
 _NOW: BindParameter[float] = bindparam("now")
 _HORIZON: BindParameter[float] = bindparam("horizon")
-_DUE = or_(Job.not_before.is_(None), Job.not_before <= _NOW, Job.not_before > _HORIZON)
+_DUE = or_(
+    Job.not_before.is_(None),
+    Job.not_before <= _NOW,
+    Job.not_before > _HORIZON,
+    Job.updated_at > _HORIZON - (HORIZON_S - SKEW_S),
+)
+_LEASE_S = Job.lease_expires_at - Job.heartbeat_at
+_OVER = or_(
+    Job.lease_expires_at < _NOW,
+    Job.lease_expires_at > _HORIZON,
+    # An owner that lives shows itself within a lease, by the new time.
+    and_(Job.heartbeat_at - _LEASE_S > _NOW, Job.heartbeat_at > _HORIZON - (HORIZON_S - SKEW_S)),
+)
 _MAY_BE_CLAIMED = or_(
     and_(Job.state == JobState.PENDING.value, _DUE),
     and_(Job.state == JobState.WAITING.value, Job.not_before.is_not(None), _DUE),
-    and_(Job.state == JobState.RUNNING.value, or_(Job.lease_expires_at < _NOW, Job.lease_expires_at > _HORIZON)),
+    and_(Job.state == JobState.RUNNING.value, _OVER),
 )
 _TAKEN = {
     "state": JobState.RUNNING.value,
@@ -56,23 +71,30 @@ _TAKEN = {
 }
 _CLAIM = (
     update(Job)
-    .where(Job.job_id == bindparam("job"), _MAY_BE_CLAIMED)
+    .where(Job.job_id.in_(bindparam("jobs", expanding=True)), _MAY_BE_CLAIMED)
     .values(attempt=Job.attempt + 1, **_TAKEN)
-    .returning(Job.attempt)
+    .returning(Job.job_id, Job.attempt)
 )
 
 
-def claim_job(session: Session, job_id: str, owner: str, lease_s: float, now: float) -> int | None:
-    """Take a recorded job that is due, or whose owner's lease ran out.
+def claim_jobs(session: Session, job_ids: Iterable[str], owner: str, lease_s: float, now: float) -> dict[str, int]:
+    """Take recorded jobs that are due, or whose owner's lease ran out, each for itself.
 
     Returns
     -------
-    int or None
-        The attempt, which every later call must show; None when the job is not to be had.
+    dict
+        Of each job that was to be had the attempt, which every later call must show.
     """
-    told = {"job": job_id, "owner": owner, "lease": now + lease_s, "now": now, "horizon": now + HORIZON_S}
-    attempt: int | None = session.connection().scalar(_CLAIM, told)
-    return attempt
+    told = {"owner": owner, "lease": now + lease_s, "now": now, "horizon": now + HORIZON_S}
+    attempts: dict[str, int] = {}
+    for part in in_parts(job_ids):
+        attempts.update(iter(session.connection().execute(_CLAIM, told | {"jobs": part})))
+    return attempts
+
+
+def claim_job(session: Session, job_id: str, owner: str, lease_s: float, now: float) -> int | None:
+    """Take one job and return the attempt; None when it is not to be had."""
+    return claim_jobs(session, [job_id], owner, lease_s, now).get(job_id)
 
 
 def held_jobs(session: Session, now: float) -> set[str]:
@@ -91,12 +113,7 @@ def start_jobs(
     records = [{"job_id": name, "stage": stage, "subject": subject, **told} for name, (stage, subject) in named.items()]
     if records:
         session.connection().execute(_RECORD, records)
-    attempts = {}
-    for job_id in named:
-        attempt = claim_job(session, job_id, owner, lease_s, now)
-        if attempt is not None:
-            attempts[job_id] = attempt
-    return attempts
+    return claim_jobs(session, named, owner, lease_s, now)
 
 
 class FailureKind(StrEnum):

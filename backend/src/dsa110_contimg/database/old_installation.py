@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from dsa110_contimg.database.models.base import views_of
+from dsa110_contimg.database.models.row_counts import triggers_of
 from dsa110_contimg.database.old_rows import repair
 from dsa110_contimg.errors import ConfigurationError
 
@@ -110,7 +111,7 @@ def _different(connection: Connection, tables: list[Table]) -> list[Table]:
 
 def _set_aside(connection: Connection, table: Table) -> list[str]:
     """Rename a table, and return the definitions of somebody's indexes and triggers on it."""
-    known = {index.name for index in table.indexes}
+    known = {index.name for index in table.indexes} | triggers_of(table.metadata)
     foreign = []
     rows = connection.execute(
         text(

@@ -80,7 +80,8 @@ class ImageRepository:
     @staticmethod
     def add(session: Session, *, path: str, ms_path: str, type: str, created_at: float, **columns: Value) -> Image:
         """Record an image, or the newer content of a known path."""
-        row = {"path": str(path), "ms_path": str(ms_path), "type": type, "created_at": created_at, **columns}
+        row: dict[str, Value] = {"path": str(path), "ms_path": str(ms_path), "type": type, "created_at": created_at}
+        row |= {"removed_at": None, **columns}
         upsert(session, Image, ["path"], [row])
         return session.scalars(select(Image).where(Image.path == str(path))).one()
 

@@ -28,6 +28,7 @@ from dsa110_contimg.database import session
 from dsa110_contimg.database.backup import back_up, check_integrity
 from dsa110_contimg.database.explanations import explaining
 from dsa110_contimg.database.models import METADATA
+from dsa110_contimg.database.models.row_counts import install
 from dsa110_contimg.database.old_installation import adopt, dangling_rows, is_whole
 from dsa110_contimg.database.session import (
     database_path,
@@ -173,6 +174,7 @@ def opened(target: Target, script: ScriptDirectory, destination: str | None) -> 
             yield work
             if found is Standing.OLDER and destination == script.get_current_head():
                 _make_whole(work, target)
+            install(connection, METADATA[target.name])
             if work.sentences:
                 work.sentences += dangling_rows(connection, target.where)
 

@@ -2,14 +2,13 @@
 
 It is written beside the target under a name of this attempt alone, flushed to disk, and renamed: a reader sees
 the old file or the new one, and a killed writer leaves at most a `.partial` file or folder. The name tells the
-host and the process, so that what a process left behind can be removed once it is gone.
+host, the process and when that started, so that what it left behind can be removed once it is gone.
 """
 
 import os
 import re
 import shutil
 import socket
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,13 +16,13 @@ from pathlib import Path
 
 from dsa110_contimg.processes import start_ticks
 
-_WRITER = re.compile(r"\.(?P<host>[^.].*)\.(?P<pid>\d+)\.[0-9a-f]{12}\.partial")
-_CLOCK_SLACK_S = 2.0
+_WRITER = re.compile(r"\.(?P<host>[^.].*)\.(?P<pid>\d+)(?:-(?P<start>\d+))?\.[0-9a-f]{12}\.partial")
 
 
 def scratch_path(target: Path) -> Path:
     """Return a name beside *target* that no other attempt has."""
-    return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:12]}.partial")
+    writer = f"{socket.gethostname()}.{os.getpid()}-{start_ticks(os.getpid()) or 0}"
+    return target.with_name(f".{target.name}.{writer}.{uuid.uuid4().hex[:12]}.partial")
 
 
 @contextmanager
@@ -70,22 +69,15 @@ def find_abandoned(folders: Iterable[Path]) -> list[Path]:
             match = _WRITER.fullmatch(path.name)
             # The target's own name may hold dots: only the end of the first group is the host.
             ours = match is not None and f".{match['host']}".endswith(f".{socket.gethostname()}")
-            if match is not None and ours and _is_gone(int(match["pid"]), path):
+            if match is not None and ours and _is_gone(int(match["pid"]), match["start"]):
                 found.append(path)
     return found
 
 
-def _is_gone(pid: int, scratch: Path) -> bool:
-    """Return whether the writer of a scratch has ended: no such process, or one that was born after it."""
-    started = start_ticks(pid)
-    if started is None:
-        return True
-    try:
-        changed_unix = scratch.stat().st_ctime
-    except OSError:
-        return True
-    born_s = started / os.sysconf("SC_CLK_TCK")
-    return time.time() - changed_unix > time.clock_gettime(time.CLOCK_BOOTTIME) - born_s + _CLOCK_SLACK_S
+def _is_gone(pid: int, start: str | None) -> bool:
+    """Return whether a writer has ended: no such process, or another one that was given its id."""
+    ticks = start_ticks(pid)
+    return ticks is None or (start is not None and str(ticks) != start)
 
 
 def _remove(path: Path) -> None:

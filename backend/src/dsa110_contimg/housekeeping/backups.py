@@ -29,6 +29,7 @@ from dsa110_contimg import __version__
 from dsa110_contimg.config import DATABASES
 from dsa110_contimg.database import backup as copies
 from dsa110_contimg.database import session
+from dsa110_contimg.database.disk_steps import sync_folder
 from dsa110_contimg.database.explanations import explaining
 from dsa110_contimg.database.standing import VERSION_TABLE
 from dsa110_contimg.errors import ConfigurationError
@@ -101,8 +102,9 @@ def is_due(now_unix: float, made_unix: Iterable[float], options: BackupOptions) 
 
 
 def superseded(made_unix: Sequence[float], options: BackupOptions) -> set[float]:
-    """Return which backups may go: all but the last of each kept day and of each kept week, and the newest."""
-    kept = set(sorted(made_unix, reverse=True)[:1])
+    """Return which backups may go: all but those of the last 24 hours, and the last of each kept day and week."""
+    newest_of_all = max(made_unix, default=0.0)
+    kept = {made for made in made_unix if newest_of_all - made < DAY_S}
     for unit, number in (("%Y-%j", options.daily), ("%G-%V", options.weekly)):
         newest: dict[str, float] = {}
         for made in sorted(made_unix):
@@ -138,10 +140,10 @@ def make_backup(
         try:
             made = _dump_all(beside, ordered, tell) if session.on_server() else _copy_all(beside, ordered, tell)
             backup = _describe(target, made, now=now, why=why)
-            _write_flushed(beside / MANIFEST, json.dumps(backup.as_json(), indent=2))
-            _flush_folder(beside)
+            (beside / MANIFEST).write_text(json.dumps(backup.as_json(), indent=2), encoding="utf-8")
+            _flush(beside)
             beside.rename(target)
-            _flush_folder(folder)
+            sync_folder(folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
@@ -321,17 +323,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_flushed(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder) if folder.name.endswith(".partial") else (folder,):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _flush(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)

@@ -29,6 +29,9 @@ def check_standing(name: str) -> Finding:
         found = standing(Target(name), script)
     except ConfigurationError as failure:
         return error(title, *_split(failure))
+    path = Target(name).file
+    if path is not None and not path.exists():
+        return error(title, f"{path} does not exist", "run `contimg init`")
     if found is not Standing.CURRENT:
         return error(title, f"{session.location(name)} is {found.value}", "run `contimg init`")
     return ok(title, f"{session.location(name)} at {script.get_current_head()}")
@@ -90,10 +93,12 @@ def check_catalogue() -> Finding:
 def check_owners(settings: Settings, now: float) -> Finding:
     """Tell who runs; a run is no fault."""
     try:
-        owners = presence.owners(now)
+        owners, is_running = presence.owners(now), presence.is_running(settings)
     except ConfigurationError as failure:
         return error("runs", *_split(failure))
-    here = "a run holds the lock" if presence.is_running(settings) else "no run on this machine"
+    except OSError as failure:
+        return error("runs", f"{failure.filename}: {failure.strerror}", "run as the user of the pipeline")
+    here = "a run holds the lock" if is_running else "no run on this machine"
     return ok("runs", f"{here}; {', '.join(owners) or 'nobody'} holds a lease")
 
 

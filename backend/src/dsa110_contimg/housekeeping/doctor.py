@@ -37,11 +37,12 @@ def _machine(settings: Settings, now: float) -> Iterator[Finding]:
         for path in sorted({session.database_path(name).parent for name in DATABASES}):
             yield machine.check_file_system("file system of databases", path, mounts, databases=True)
     for name in ("stage", "products"):
-        yield machine.check_room(f"room in {name}", folders[name], settings.min_free_gb * 1e9)
+        yield machine.check_room(f"room in {name}", folders[name], settings.min_free_gb * 1e9, "PIPELINE_MIN_FREE_GB")
     yield machine.check_room("room in state", folders["state"], machine.STATE_FLOOR_BYTES)
     yield machine.check_reading("reading incoming", settings.incoming)
-    for name in ("stage", "products", "state", "backups"):
+    for name in ("stage", "products", "state"):
         yield machine.check_writing(f"writing {name}", folders[name])
+    yield machine.check_writing("writing backups", folders["backups"], made_by="contimg backup")
     newest = machine.newest_stamp_unix(settings.incoming)
     yield machine.check_clock(now, newest, database_checks.newest_row_unix(), synchronized=machine.is_synchronized())
     yield machine.check_memory(*machine.cores_and_memory())
@@ -56,7 +57,10 @@ def _installation(settings: Settings, now: float) -> Iterator[Finding]:
 
 def _databases(settings: Settings, now: float) -> Iterator[Finding]:
     if session.on_server():
-        yield from database_checks.check_server()
+        server = list(database_checks.check_server())
+        yield from server
+        if not is_fit(server[:1]):
+            return  # Each database would say the same.
     for name in DATABASES:
         yield database_checks.check_standing(name)
     yield database_checks.check_catalogue()

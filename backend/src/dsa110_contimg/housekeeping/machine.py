@@ -6,6 +6,7 @@ the locks of one machine from another. Everything else may lie on one.
 
 import contextlib
 import ctypes
+import errno
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -73,21 +74,24 @@ def check_file_system(name: str, path: Path, mounts: list[Mount], *, databases: 
     return ok(name, f"{found}, a network file system: new files are found by polling" if remote else found)
 
 
-def check_room(name: str, path: Path, floor_bytes: float) -> Finding:
-    """Check the free bytes and inodes of a folder's file system, as an ordinary user has them."""
+def check_room(name: str, path: Path, floor_bytes: float, setting: str = "") -> Finding:
+    """Check the free bytes and inodes of a folder's file system, as an ordinary user has them.
+
+    The floor may come from a setting, which is named then.
+    """
     try:
         room = os.statvfs(_existing(path))
     except OSError as failure:
         return error(name, f"{path}: {failure.strerror}", "check the mount")
     free = room.f_bavail * room.f_frsize
-    found = f"{free / 1e9:.1f} GB free"
-    way_out = "make room (`contimg clean --dry-run` says what may go)"
+    found, floor = f"{free / 1e9:.1f} GB free", f"the floor of {floor_bytes / 1e9:.1f} GB"
+    way_out = "make room (`contimg clean --dry-run` says what may go)" + (f", or lower {setting}" if setting else "")
     if room.f_files and room.f_favail < LEAST_FREE_INODES * room.f_files:
         return error(name, f"{found}, but {room.f_favail} of {room.f_files} inodes", way_out)
     if free < floor_bytes:
-        return error(name, f"{found}, below the floor of {floor_bytes / 1e9:.1f} GB", way_out)
+        return error(name, f"{found}, below {floor}", way_out)
     if free < SPARE * floor_bytes:
-        return warning(name, f"{found}, near the floor of {floor_bytes / 1e9:.1f} GB", way_out)
+        return warning(name, f"{found}, near {floor}", way_out)
     return ok(name, found)
 
 
@@ -98,15 +102,18 @@ def check_reading(name: str, path: Path) -> Finding:
             some = next(entries, None)
             if some is not None and some.is_file():
                 Path(some.path).open("rb").close()
+    except FileNotFoundError:
+        return error(name, f"{path} does not exist", "run `contimg init`, or check PIPELINE_INCOMING_DIR and its mount")
     except OSError as failure:
-        return error(name, f"{path}: {failure.strerror}", f"give {_me()} the right to read it, or check its path")
+        return error(name, f"{path}: {failure.strerror}", f"give {_me()} the right to read it")
     return ok(name, str(path))
 
 
-def check_writing(name: str, path: Path) -> Finding:
+_WRITING = {errno.EROFS: "mount it for writing", errno.ENOSPC: "make room"}
+
+
+def check_writing(name: str, path: Path, made_by: str = "contimg init") -> Finding:
     """Check that a file can be written, flushed, renamed and removed in a folder."""
-    if not path.exists():
-        return warning(name, f"{path} does not exist", "run `contimg init`")
     trial = scratch.scratch_path(path / "contimg-doctor")
     renamed = trial.with_name(trial.name.replace("contimg-doctor", "contimg-doctor-2"))
     try:
@@ -115,8 +122,12 @@ def check_writing(name: str, path: Path) -> Finding:
             file.flush()
             os.fsync(file.fileno())
         trial.rename(renamed)
+    except FileNotFoundError:
+        return warning(name, f"{path} does not exist", f"run `{made_by}`")
     except OSError as failure:
-        return error(name, f"{path}: {failure.strerror}", f"give {_me()} the right to write it, or make room")
+        return error(
+            name, f"{path}: {failure.strerror}", _WRITING.get(failure.errno or 0, f"give {_me()} the right to write it")
+        )
     finally:
         for left in (trial, renamed):
             with contextlib.suppress(OSError):

@@ -47,9 +47,11 @@ def alone(settings: Settings) -> Iterator[bool]:
 
 def is_running(settings: Settings) -> bool:
     """Return whether a run holds the lock."""
-    if not (settings.state / LOCK_NAME).exists():
+    path = settings.state / LOCK_NAME
+    if not path.exists():
         return False
-    with alone(settings) as got:
+    # Whoever may only read can ask, too.
+    with _held(path, os.O_RDONLY, fcntl.LOCK_EX) as got:
         return not got
 
 
@@ -67,7 +69,13 @@ def owners(now: float) -> list[str]:
 @contextmanager
 def _locked(path: Path, kind: int) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with _held(path, os.O_RDWR | os.O_CREAT, kind) as got:
+        yield got
+
+
+@contextmanager
+def _held(path: Path, access: int, kind: int) -> Iterator[bool]:
+    descriptor = os.open(path, access | os.O_CLOEXEC, 0o666)
     try:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

@@ -17,10 +17,11 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from dsa110_contimg.housekeeping.holdings import Group, Holdings, Kind, Table, Tile
-from dsa110_contimg.options import option
+from dsa110_contimg.options import MosaicOptions, option
 
 DAY_S = 86400.0
 TILE_IMAGES = ("image", "pbcor", "beam")
@@ -28,6 +29,10 @@ TILE_IMAGES = ("image", "pbcor", "beam")
 INTERMEDIATE = ("residual", "dirty", "psf", "model")
 """Images of a tile that nothing is made of."""
 UNCALIBRATED = (None, "pending", "converting", "converted")
+LEAST_REACH_S = 3600.0
+"""Data that wait hold the tiles this near to them in time, or further where mosaics are longer."""
+LONGEST_GAP_S = 720.0
+"""Tiles of one mosaic are never so far apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,6 @@ class RetentionOptions:
     caltable_days: float = option(90.0, "Days that calibration tables are kept after they hold no more.")
     plot_days: float = option(90.0, "Days that plots in the staging area are kept.")
     log_days: float = option(30.0, "Days that rotated log files are kept.")
-    reach_min: float = option(60.0, "Data that wait hold the tiles within this many minutes of them.")
     spare_factor: float = option(1.5, "Data go before their age below this many times the free-space floor.")
 
 
@@ -78,7 +82,7 @@ class Plan:
 
 def plan(holdings: Holdings, options: RetentionOptions) -> Plan:
     """Return what may be removed now."""
-    candidates, kept = _candidates(holdings, options)
+    candidates, kept = _candidates(holdings)
     ages = {
         Kind.MS: options.ms_days,
         Kind.INTERMEDIATE: options.intermediate_days,
@@ -108,11 +112,11 @@ _AGELESS = (Kind.SCRATCH, Kind.BACKUP)
 _MAKES_ROOM = (Kind.MS, Kind.INTERMEDIATE, Kind.TILE_IMAGE)
 
 
-def _candidates(holdings: Holdings, options: RetentionOptions) -> tuple[list[Removal], Counter[str]]:
+def _candidates(holdings: Holdings) -> tuple[list[Removal], Counter[str]]:
     """Return every file whose need has an end, and the reasons of the others."""
     items, kept = list[Removal](), Counter[str]()
     guarded = Guarded(holdings.protected)
-    for kind, path, need in Needs(holdings, options).all():
+    for kind, path, need in Needs(holdings).all():
         file = holdings.files.get(path)
         if file is None:
             continue
@@ -137,8 +141,10 @@ _LEFTOVER = {
 class Needs:
     """Until when each thing is needed, worked out once for all of them."""
 
-    def __init__(self, holdings: Holdings, options: RetentionOptions) -> None:
-        self.holdings, self.reach_s = holdings, options.reach_min * 60.0
+    def __init__(self, holdings: Holdings) -> None:
+        self.holdings = holdings
+        self._times = {tile.path: tile.mid_unix for tile in holdings.tiles if tile.mid_unix is not None}
+        self.reach_s = self._reach()
         self.of_groups = {group.group_id: group_need(group, holdings) for group in holdings.groups}
         self.last_settled_unix = self._last_settled()
         self._waiting = sorted([*holdings.waiting_unix, *self._unplaced()])
@@ -197,20 +203,47 @@ class Needs:
             return Need(None, "data of its time wait")
         return Need(max(ends), "it holds no more")
 
+    def _reach(self) -> float:
+        """Return how far from a tile data may wait that still form a mosaic with it: longer than any mosaic is."""
+        times = [self._times_of(group) for group in self.holdings.groups]
+        longest = max((max(found) - min(found) for found in times if found), default=0.0)
+        return max(LEAST_REACH_S, longest + LONGEST_GAP_S)
+
+    def _times_of(self, group: Group) -> list[float]:
+        return [self._times[path] for path in group.members if path in self._times]
+
     def _last_settled(self) -> float:
         """Return the time of the last tile of a mosaic that needs nothing any more."""
-        times = {tile.path: tile.mid_unix for tile in self.holdings.tiles}
         settled = [group for group in self.holdings.groups if self.of_groups[group.group_id].until is not None]
-        found = [times.get(path) for group in settled for path in group.members]
-        return max((time for time in found if time is not None), default=float("-inf"))
+        return max((time for group in settled for time in self._times_of(group)), default=float("-inf"))
 
     def _unplaced(self) -> Iterable[float]:
-        """Return the times of tiles that are in no mosaic group and may still join one."""
-        for tile in self.holdings.tiles:
-            if tile.mid_unix is None or tile.stage == "failed" or tile.path in self.holdings.groups_of:
+        """Return the times of tiles that are in no mosaic group and may still join one.
+
+        No group is planned past data that are still to be converted, and what is left over of a run of tiles is less
+        than the shortest mosaic.
+        """
+        waiting_since = min(self.holdings.waiting_unix, default=float("inf"))
+        fewest = min([MosaicOptions().min_tiles, *(len(group.members) for group in self.holdings.groups)])
+        for run in self._runs():
+            free = [time for path, time in run if path not in self.holdings.groups_of]
+            for time in free:
+                late = time >= min(self.last_settled_unix - self.reach_s, waiting_since)
+                if late or len(free) >= fewest:
+                    yield time
+
+    def _runs(self) -> Iterable[list[tuple[str, float]]]:
+        """Return the tiles that follow each other without a gap, with their times."""
+        lost = {tile.path for tile in self.holdings.tiles if tile.stage == "failed"}
+        run = list[tuple[str, float]]()
+        for path, time in sorted(self._times.items(), key=itemgetter(1)):
+            if path in lost:
                 continue
-            if tile.mid_unix + self.reach_s >= self.last_settled_unix:
-                yield tile.mid_unix
+            if run and time - run[-1][1] > MosaicOptions().max_gap_min * 60.0:
+                yield run
+                run = []
+            run.append((path, time))
+        yield run
 
     def _some_wait(self, start_unix: float, end_unix: float) -> bool:
         return bisect_left(self._waiting, start_unix) < bisect_right(self._waiting, end_unix)

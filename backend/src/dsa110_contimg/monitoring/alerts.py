@@ -132,7 +132,7 @@ def _candidates(state: AlertState) -> Iterator[Alert]:
 
 
 def candidate_alert(found: Candidate) -> Alert:
-    """Return the alert about a candidate, to be queued with its row."""
+    """Return the alert about a candidate."""
     message = (
         f"{found.source_id} is a candidate ({found.flag_type}, {found.significance:.1f} sigma): look at its light curve"
     )
@@ -176,10 +176,10 @@ def _disk_low(state: AlertState) -> Alert | None:
     if free >= LOW_FACTOR * state.floor_bytes:
         return None
     paused = free < state.floor_bytes
-    what = "the pipeline pauses until there is room" if paused else "it pauses below the floor"
-    message = (
-        f"{free / GB:.1f} GB are free below the {area} folder and the floor is {state.floor_bytes / GB:.1f} GB: {what}"
-    )
+    what = "the pipeline pauses until there is room" if paused else "the pipeline will pause below the floor"
+    floor = f"the floor is {state.floor_bytes / GB:.1f} GB"
+    found = f"{free / GB:.1f} GB are free below the {area} folder and {floor}"
+    message = f"{found}: {what}. `contimg clean --dry-run` says what may go"
     return Alert(AlertKind.DISK_LOW, Severity.CRITICAL if paused else Severity.WARNING, message)
 
 
@@ -199,8 +199,9 @@ def _calibrator_missing(state: AlertState) -> Alert | None:
     waiting = state.awaiting_transit
     if not waiting:
         return None
+    number = "1 tile has" if len(waiting) == 1 else f"{len(waiting)} tiles have"
     message = (
-        f"{len(waiting)} tiles have waited more than {TRANSIT_LATE_S / 3600.0:.0f} hours for a calibrator's transit, "
+        f"{number} waited more than {TRANSIT_LATE_S / 3600.0:.0f} hours for a calibrator's transit, "
         f"the first is {waiting[0]}: register a calibrator or a calibration table for this strip"
     )
     return Alert(AlertKind.CALIBRATOR_MISSING, Severity.WARNING, message)

@@ -56,7 +56,8 @@ def configured_channels(settings: Settings) -> list[Channel]:
     for place, word in enumerate(words, 1):
         match = _WORD.fullmatch(word)
         assert match is not None, "a word has no blanks"
-        service = apprise.Apprise.instantiate(match[2], suppress_exceptions=True)
+        with LogCapture():  # What it complains of is an address.
+            service = apprise.Apprise.instantiate(match[2], suppress_exceptions=True)
         if service is None:
             raise ConfigurationError(
                 f"address {place} of {len(words)} in PIPELINE_ALERT_URLS is no Slack webhook, mailto:// address or"

@@ -31,8 +31,10 @@ KEEP = 20
 MOSAIC_STAGES = frozenset({"register", "check", "photometry", "publish", "variability"})
 _OURS = "contimg"
 _ON_FILE_ONLY = ("process", "owner", "stage", "subject", "group_id", "mosaic_id")
-_NOISY = ("apprise", "urllib3", "requests", "matplotlib", "numba", "asyncio")
+_NOISY = ("apprise", "urllib3", "requests", "matplotlib", "numba", "asyncio", "watchfiles")
 """Libraries that tell addresses or trifles below WARNING."""
+_TELLS_ADDRESSES = "apprise"
+"""It complains with whole addresses; `monitoring.channels` says the same without the secrets."""
 
 
 def log_path(settings: Settings) -> Path:
@@ -69,6 +71,7 @@ def configure_logs(file: Path | None, *, verbose: bool = False, stream: TextIO |
     root.setLevel(min(handler.level for handler in handlers))
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(_TELLS_ADDRESSES).propagate = False
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from dsa110_contimg.monitoring.watch import last_backup_at
 
 logger = logging.getLogger(__name__)
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-QUANTILES = (0.5, 0.95)
+PERCENTILES = (50, 95)
 CANDIDATE_STATES = ("active", "investigated", "dismissed")
 Labels = tuple[str, ...]
 Samples = Iterable[tuple[Labels, float | None]]
@@ -109,15 +109,15 @@ class RowCollector(Collector):
         self._arrivals = census.arrivals(session, self.now)
         known = {(state.value,): self._arrivals.groups.get(state.value, 0) for state in QueueState}
         steps = {
-            (step, str(quantile)): _quantile(values, quantile)
-            for (step, values), quantile in product(census.step_seconds(session).items(), QUANTILES)
+            (step, str(percent)): _percentile(values, percent)
+            for (step, values), percent in product(census.step_seconds(session).items(), PERCENTILES)
         }
         windows = {("1h",): self._arrivals.hour, ("24h",): self._arrivals.day}
         return [
             gauge("groups", "Groups by state", ("state",), known.items()),
             gauge("groups_arrived", "Groups whose first file came in the window", ("window",), windows.items()),
             single("quarantined_files", "Files that were refused", census.quarantined(session)),
-            gauge("step_seconds", "Time per step, of the groups recorded last", ("step", "quantile"), steps.items()),
+            gauge("step_seconds", "Time per step, of the groups recorded last", ("step", "percentile"), steps.items()),
         ]
 
     def _products(self, session: Session) -> list[Metric]:
@@ -166,8 +166,8 @@ def _filled(counts: Mapping[tuple[str, str], int], states: Iterable[str]) -> dic
     return {(kind, str(state)): counts.get((kind, state), 0) for kind, state in product(kinds, states)}
 
 
-def _quantile(ordered: Sequence[float], quantile: float) -> float:
-    return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    return ordered[min(percent * len(ordered) // 100, len(ordered) - 1)]
 
 
 def _file_bytes(path: Path) -> float:

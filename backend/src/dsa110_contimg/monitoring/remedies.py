@@ -52,7 +52,7 @@ BY_KIND: dict[FailureKind, str] = {
     FailureKind.GROUP: "bring good copies of its files: a failed group that a new file joins collects again",
     FailureKind.FILE: "replace it by a good copy under the same name, or move it out of the incoming folder",
     FailureKind.JOB: f"read its error and log (`contimg status` with its subject), repair the cause, {_RETRY}",
-    FailureKind.PRODUCT: "repair the cause, then `python -m dsa110_contimg.database.cli retry --data-id` with its id",
+    FailureKind.PRODUCT: "repair the cause, then `contimg registry retry` with its name",
 }
 
 

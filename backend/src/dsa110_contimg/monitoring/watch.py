@@ -154,12 +154,14 @@ def _failed_products() -> list[Event]:
 
 
 def _awaiting_transit(session: Session, options: CalibrationOptions, now: float) -> Sequence[str]:
-    """Return the groups whose tile was observed long ago and for which no bandpass is valid."""
+    """Return the groups whose tile was observed and converted long ago and for which no bandpass is valid."""
     tile, job = aliased(MSIndex), aliased(Job)
     given_up = exists().where(job.job_id == literal("calibrate:") + tile.group_id, job.state == JobState.FAILED.value)
+    # A tile that comes from an archive, or after the machine was down, has not waited yet.
+    late_since, converted = now - TRANSIT_LATE_S, func.coalesce(tile.stage_updated_at, 0.0)
     late = (
         select(tile)
-        .where(tile.stage == "converted", tile.mid_mjd < unix_to_mjd(now - TRANSIT_LATE_S), ~given_up)
+        .where(tile.stage == "converted", tile.mid_mjd < unix_to_mjd(late_since), converted < late_since, ~given_up)
         .order_by(tile.mid_mjd)
         .limit(LOOKED_AT)
     )

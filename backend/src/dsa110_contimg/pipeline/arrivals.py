@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dsa110_contimg.errors import ConfigurationError
+from dsa110_contimg.errors import FolderAwayError
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.pipeline.incoming import Watcher, tells_of_changes
 from dsa110_contimg.pipeline.ingest import Intake, ScanReport
@@ -73,10 +73,18 @@ class Arrivals:
         Raises
         ------
         ConfigurationError
-            If the folder could not be listed even once.
+            If the folder could not be listed even once, or a database cannot be used.
         """
         now = time.monotonic()
         names = self._told()
+        try:
+            return self._look(names, now)
+        except BaseException:
+            # The names are told once: a listing finds them again.
+            self._next_listing = 0.0
+            raise
+
+    def _look(self, names: set[str], now: float) -> ScanReport:
         if now >= self._next_listing or (names and self.trouble is not None):
             return self._list(names, now)
         if names or (self._intake.waits and now >= self._next_look):
@@ -97,14 +105,24 @@ class Arrivals:
         self._next_look = now + self._options.poll_s
         try:
             report = self._intake.scan(names)
-        except ConfigurationError as error:
+        except FolderAwayError as error:
             if not self._listed:
                 raise
-            if self.trouble is None:
-                logger.error("%s; nothing new is taken until it is back", error)  # noqa: TRY400 - no fault of ours
-            self.trouble, self._next_listing = str(error), now + self._options.poll_s
+            self._note(str(error), now)
             return ScanReport()
-        if self.trouble is not None:
-            logger.info("the incoming folder is back")
-        self.trouble, self._listed = None, True
+        self._listed = True
+        if self._intake.emptied:
+            self._note(f"incoming folder {self._intake.folder} is empty, but held files: mount what belongs there", now)
+        else:
+            self._note(None, now)
         return report
+
+    def _note(self, trouble: str | None, now: float) -> None:
+        """Say once that the folder is away, and once that it is back."""
+        if trouble is not None:
+            self._next_listing = now + self._options.poll_s
+            if self.trouble is None:
+                logger.error("%s; nothing new is taken until it is back", trouble)
+        elif self.trouble is not None:
+            logger.info("the incoming folder is back")
+        self.trouble = trouble

@@ -38,7 +38,7 @@ from dsa110_contimg.options import PipelineOptions, ScheduleOptions
 from dsa110_contimg.pipeline.context import Context
 from dsa110_contimg.pipeline.jobs import Job, Stage
 from dsa110_contimg.pipeline.reconcile import follow_conversions, follow_photometry
-from dsa110_contimg.pipeline.resources import room
+from dsa110_contimg.pipeline.resources import disk_fault, room
 from dsa110_contimg.pipeline.timings import record_times
 from dsa110_contimg.stopwatch import collecting
 
@@ -129,16 +129,24 @@ def _attempt(job: Job, context: Context) -> tuple[str, str]:
         return _end(job, context, FailureKind.OUTSIDE, str(trouble))
     except PipelineError as trouble:
         return _end(job, context, None, str(trouble))
-    except OSError as trouble:
-        if trouble.errno in OF_THE_MACHINE or room(context.settings, context.options) is not None:
-            error = f"{job.job_id} stopped: {trouble}; make room or repair it"
-            return _end(job, context, FailureKind.OUTSIDE, error)
-        return _end(job, context, FailureKind.ERROR, _sentence(trouble), traceback.format_exc())
     except MemoryError as trouble:
         return _end(job, context, FailureKind.DEATH, _sentence(trouble), traceback.format_exc())
     except Exception as trouble:  # noqa: BLE001 - the edge of the worker loop: a fault of ours is a row, too
+        fault = _outside_fault(trouble, context)
+        if fault is not None:
+            return _end(job, context, FailureKind.OUTSIDE, f"{job.job_id} stopped: {trouble}; {fault}")
         return _end(job, context, FailureKind.ERROR, _sentence(trouble), traceback.format_exc())
     return "completed", ""
+
+
+def _outside_fault(trouble: Exception, context: Context) -> str | None:
+    """Return what about the machine made a job fail, or None."""
+    if isinstance(trouble, OSError):
+        if trouble.errno in OF_THE_MACHINE:
+            return "make room or repair it"
+        return room(context.settings, context.options)
+    # What a library says of a disk that is full or read-only need not be an OSError.
+    return disk_fault(context.settings)
 
 
 def _sentence(trouble: Exception) -> str:
@@ -149,17 +157,19 @@ def _end(job: Job, context: Context, kind: FailureKind | None, error: str, tail:
     return record_failure(job, context.attempt, kind, error, tail, context.options.schedule), error
 
 
-def record_death(job: Job, owner: str, death: WorkerDiedError, settings: Settings, options: ScheduleOptions) -> Outcome:
-    """Record how the worker of a job ended, with the last that it said."""
+def record_death(job: Job, owner: str, death: WorkerDiedError, settings: Settings, options: PipelineOptions) -> Outcome:
+    """Record how the worker of a job ended, with the last that it said; on a disk that is full none is to blame."""
     with get_session("products", read_only=True) as session:
         row = session.get(JobRow, job.job_id)
     if row is None or (row.state, row.owner) != (JobState.RUNNING.value, owner):
         return Outcome(job, "lost")
-    error = f"{job.job_id} stopped: {death}"
+    fault = disk_fault(settings)
+    error = f"{job.job_id} stopped: {death}" + (f"; {fault}" if fault is not None else "")
     tail = "\n".join(last_lines(log_path(settings), job.job_id)) or None
     # A job that ran into its time limit did that by itself, whoever was beside it.
     kind = FailureKind.ERROR if isinstance(death, TimeLimitError) else FailureKind.DEATH
-    return Outcome(job, record_failure(job, row.attempt, kind, error, tail, options), error=error)
+    kind = kind if fault is None else FailureKind.OUTSIDE
+    return Outcome(job, record_failure(job, row.attempt, kind, error, tail, options.schedule), error=error)
 
 
 def record_failure(

@@ -18,7 +18,7 @@ from dsa110_contimg.errors import BadInputError, ConfigurationError, UnfinishedF
 from dsa110_contimg.formats import uvh5
 from dsa110_contimg.formats.uvh5 import SubbandHeader
 from dsa110_contimg.options import ConversionOptions
-from dsa110_contimg.pipeline.incoming import FileState, look, printable
+from dsa110_contimg.pipeline.incoming import FileState, list_names, look, printable
 from dsa110_contimg.pipeline.jobs import Job, Stage
 
 logger = logging.getLogger(__name__)
@@ -80,12 +80,14 @@ def still_there(group_id: str, paths: Sequence[Path]) -> list[Path]:
     Raises
     ------
     ConfigurationError
-        If their whole folder is gone: that says nothing about a file.
+        If their whole folder is gone, or all that was in it: that says nothing about a file.
     """
     gone = [path for path in paths if look(path) is None]
     for folder in {path.parent for path in gone}:
-        if not folder.is_dir():
-            raise ConfigurationError(f"{folder}, with files of group {group_id}, is not there: mount it and run again")
+        # An empty folder is what is left where a disk was mounted.
+        missing = "is not there" if not folder.is_dir() else "" if list_names(folder) else "is empty"
+        if missing:
+            raise ConfigurationError(f"{folder}, with files of group {group_id}, {missing}: mount it and run again")
     if gone:
         logger.warning("group %s has lost %s: gone from the disk", group_id, ", ".join(path.name for path in gone))
         with get_session("hdf5") as index, get_session("ingest") as ingest:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from dsa110_contimg.config import current_settings
-from dsa110_contimg.errors import TimeLimitError, WorkerDiedError
+from dsa110_contimg.errors import ConfigurationError, TimeLimitError, WorkerDiedError
 from dsa110_contimg.memory import keep_freed_memory, return_freed_memory
 from dsa110_contimg.monitoring.logs import configure_logs, log_path
 from dsa110_contimg.processes import out_of_memory_kills
@@ -25,6 +25,8 @@ T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
 GRACE_S = 5.0
 """A worker that is told to end may take this long before it is killed."""
+STARTS = 4
+"""A worker that ends each time before it takes work cannot be started: something is wrong with the installation."""
 _SPAWN = get_context("spawn")
 
 
@@ -125,8 +127,12 @@ class _Worker:
 
     def do(self, work: Callable[..., T], args: Sequence[object], time_limit_s: float | None) -> T:
         """Return what work returns, or raise what it raises."""
-        while not self._has_begun(work, args):
+        for _ in range(STARTS):
+            if self._has_begun(work, args):
+                break
             self._start()
+        else:
+            raise ConfigurationError("worker processes end as soon as they start: their error output says why")
         kills_before = out_of_memory_kills()
         try:
             ready = connection.wait([self._pipe, self._process.sentinel], time_limit_s)

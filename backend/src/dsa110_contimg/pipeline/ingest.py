@@ -27,7 +27,7 @@ from typing import TypeVar
 from dsa110_contimg import telescope
 from dsa110_contimg.database import file_index, get_session, ingest_queue
 from dsa110_contimg.database.models import IngestQueue
-from dsa110_contimg.errors import BadInputError, ConfigurationError, UnfinishedFileError
+from dsa110_contimg.errors import BadInputError, FolderAwayError, UnfinishedFileError
 from dsa110_contimg.formats.uvh5 import SubbandHeader
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.pipeline.entries import Candidate, enter, read_settled
@@ -50,6 +50,11 @@ class ScanReport:
     unfinished: list[Path] = field(default_factory=list)
     quarantined: list[Path] = field(default_factory=list)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something changed in the rows."""
+        return bool(self.recorded or self.repeated or self.late or self.quarantined)
+
 
 class Intake:
     """The incoming folder as one process knows it: a scan costs what is new, not what is known.
@@ -68,6 +73,8 @@ class Intake:
         self._refused: dict[str, FileState | None] = {}
         self._open: set[str] = set()
         self._began = False
+        self.emptied = False
+        """Whether the last listing found nothing although there had been files, as where a mount is lost."""
 
     @property
     def waits(self) -> bool:
@@ -87,7 +94,7 @@ class Intake:
         Raises
         ------
         ConfigurationError
-            If the folder is not there or cannot be listed.
+            If the folder is not there or cannot be listed (FolderAwayError), or a database cannot be used.
         """
         report = ScanReport()
         folder = os.path.realpath(self.folder)
@@ -97,7 +104,8 @@ class Intake:
             self._follow_gone(folder, links.keys())
         else:
             links = {name: (self.folder / name).is_symlink() for name in {*names, *self._open}}
-        for chunk in _chunks(sorted(links.keys() - self._settled), PATHS_PER_QUERY):
+        unsettled = sorted(name for name in links if name not in self._settled)
+        for chunk in _chunks(unsettled, PATHS_PER_QUERY):
             fresh = self._not_settled({name: _key(folder, name, link=links[name]) for name in chunk}, report)
             for part in _chunks(fresh, FILES_PER_TRANSACTION):
                 self._take(part, report)
@@ -109,11 +117,11 @@ class Intake:
         try:
             return list_names(self.folder)
         except FileNotFoundError as error:
-            raise ConfigurationError(
+            raise FolderAwayError(
                 f"incoming folder {self.folder} does not exist: set PIPELINE_INCOMING_DIR or PIPELINE_ROOT"
             ) from error
         except OSError as error:
-            raise ConfigurationError(
+            raise FolderAwayError(
                 f"incoming folder {self.folder} cannot be listed: {error.strerror}; check its mount and permissions"
             ) from error
 
@@ -194,9 +202,9 @@ class Intake:
 
     def _follow_gone(self, folder: str, present: Collection[str]) -> None:
         """Let the index say which of its files have gone."""
-        known = self._settled | self._open | self._refused.keys()
-        gone = {_key(folder, name, link=False) for name in known - set(present)}
-        self._forget(known - set(present))
+        # No set is made of all names: this runs every few seconds where nobody tells of new files.
+        lost = {name for known in (self._settled, self._open, self._refused) for name in known if name not in present}
+        gone = {_key(folder, name, link=False) for name in lost}
         if not self._began:
             names = {printable(name) for name in present}
             with get_session("hdf5", read_only=True) as session:
@@ -204,9 +212,11 @@ class Intake:
                     path for path in file_index.list_stored(session, printable(folder)) if Path(path).name not in names
                 }
             self._began = True
+        self.emptied = not present and (self.emptied or bool(gone))
         for chunk in _chunks(sorted(gone), PATHS_PER_QUERY):
             with get_session("hdf5") as session:
                 file_index.set_stored(session, chunk, stored=False)
+        self._forget(lost)
 
 
 def bootstrap_directory(folder: Path, options: ConversionOptions | None = None) -> ScanReport:
@@ -227,14 +237,18 @@ def close_groups() -> None:
             ingest_queue.mark_pending(session, group.group_id, now=time.time())
 
 
-def offer_groups(options: ConversionOptions, now: float) -> list[str]:
-    """Offer the groups that are complete, and those that have waited long enough for the rest; return their ids."""
+def offer_groups(options: ConversionOptions, now: float, *, only_whole: bool = False) -> list[str]:
+    """Offer the groups that are complete, and those that have waited long enough for the rest; return their ids.
+
+    With `only_whole` none has waited long enough: how long, nobody knows at present.
+    """
     with get_session("ingest", read_only=True) as session:
         present = ingest_queue.count_subbands(session, "collecting")
         due = [
             group.group_id
             for group in ingest_queue.list_groups(session, state="collecting")
-            if is_closed(group, present.get(group.group_id, 0), options, now)
+            if present.get(group.group_id, 0) >= telescope.N_SUBBANDS
+            or (not only_whole and is_closed(group, present.get(group.group_id, 0), options, now))
         ]
     if not due:
         return []

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import or_
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
 from dsa110_contimg import naming
 from dsa110_contimg.database import get_session
@@ -23,7 +24,7 @@ from dsa110_contimg.database.data_registration import (
     set_photometry_status,
     update_qa_status,
 )
-from dsa110_contimg.database.models import DataProduct, MSIndex, QAArtifact
+from dsa110_contimg.database.models import DataProduct, Job, JobState, MSIndex, QAArtifact
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.registry_rows import RegistryConnection, find_rows, get_data, open_registry
 from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, QARepository
@@ -32,6 +33,7 @@ from dsa110_contimg.mosaic.build import MosaicResult, build
 from dsa110_contimg.mosaic.tiles import TileFiles, validate_tiles_consistency
 from dsa110_contimg.photometry import forced
 from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.jobs import Stage
 from dsa110_contimg.pipeline.origins import made_as_told, mosaic_record
 from dsa110_contimg.pipeline.reconcile import follow_publication
 from dsa110_contimg.pipeline.reference_sources import footprint, reference_sources
@@ -105,6 +107,8 @@ def mosaic(context: Context, group_id: str) -> None:
             cal_applied=1,
             calibration_ms_path=reference,
             mosaic_id=name,
+            calibrated_at=_last_completed(session, Stage.CALIBRATE, members),
+            imaged_at=_last_completed(session, Stage.IMAGE, members),
             mosaicked_at=time.time(),
             mosaic_path=str(paths["mosaic"]),
         )
@@ -168,7 +172,7 @@ def check(context: Context, mosaic_id: str) -> None:
         session.execute(
             insert(QAArtifact)
             .values(group_id=row.group_id, created_at=time.time(), **artifact)
-            .on_conflict_do_nothing()
+            .on_conflict_do_update(index_elements=["group_id", "name"], set_={"removed_at": None})
         )
 
 
@@ -220,6 +224,13 @@ def _registered(connection: RegistryConnection, members: Sequence[MSIndex]) -> l
     paths = [str(Path(path).resolve()) for tile in members for path in (tile.path, tile.imagename) if path]
     places = or_(DataProduct.stage_path.in_(paths), DataProduct.published_path.in_(paths))
     return [product.data_id for product in find_rows(connection, places)]
+
+
+def _last_completed(session: Session, stage: Stage, members: Sequence[MSIndex]) -> float | None:
+    """Return when the last of some tiles completed a stage (unix s)."""
+    subjects = [tile.group_id for tile in members]
+    jobs = select(func.max(Job.updated_at)).where(Job.stage == stage.value, Job.subject.in_(subjects))
+    return session.scalar(jobs.where(Job.state == JobState.COMPLETED.value))
 
 
 def _tile_files(context: Context, tile: MSIndex) -> TileFiles:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database.ownership import is_gone
+from dsa110_contimg.formats import scratch
 
 logger = logging.getLogger(__name__)
 FOLDER = "runs"
@@ -34,17 +35,16 @@ class Notice:
 def tell(settings: Settings, notice: Notice) -> None:
     """Write a run's notice; a disk that is full loses the notice, not the run."""
     path = _path(settings, notice.owner)
-    scratch = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(exist_ok=True)
-        scratch.write_text(json.dumps(asdict(notice)), encoding="utf-8")
-        scratch.replace(path)
+        with scratch.replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(notice)), encoding="utf-8")
     except OSError as trouble:
         logger.warning("%s cannot be written: %s", path, trouble.strerror)
 
 
 def withdraw(settings: Settings, owner: str) -> None:
     """Remove a run's notice, and those of runs that were killed."""
+    scratch.remove_abandoned([settings.state / FOLDER])
     for path in [_path(settings, owner), *(path for path, notice in _all(settings) if is_gone(notice.owner))]:
         path.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, or_, select, update
@@ -119,14 +119,24 @@ def finish_group(group_id: str, calibrator: str | None) -> None:
 
 
 def follow_conversions() -> None:
-    """Let groups in progress follow their tiles and their jobs."""
+    """Let groups in progress follow their tiles and their jobs, and pending ones whose job could not even begin."""
     with get_session("ingest", read_only=True) as session:
         open_groups = [group.group_id for group in ingest_queue.list_groups(session, QueueState.IN_PROGRESS.value)]
+        pending = select(IngestQueue.group_id).where(IngestQueue.state == QueueState.PENDING.value)
+        open_groups += session.scalars(pending)
     if not open_groups:
         return
     with get_session("products", read_only=True) as session:
-        tiles = session.scalars(select(MSIndex).where(MSIndex.group_id.in_(open_groups))).all()
-        ended = _ended_jobs(session, Stage.CONVERT, open_groups)
+        tiles = [
+            tile
+            for part in in_parts(open_groups)
+            for tile in session.scalars(select(MSIndex).where(MSIndex.group_id.in_(part)))
+        ]
+        ended = {
+            subject: job
+            for part in in_parts(open_groups)
+            for subject, job in _ended_jobs(session, Stage.CONVERT, part).items()
+        }
     for tile in tiles:
         finish_group(str(tile.group_id), tile.calibrator)
     indexed = {tile.group_id for tile in tiles}
@@ -211,6 +221,8 @@ def close_mosaics() -> list[str]:
     with get_session("products", read_only=True) as session:
         columns = select(Mosaic.name, Mosaic.path, Mosaic.status).where(Mosaic.closed_at.is_(None))
         opened = {name: (path, status) for name, path, status in session.execute(columns)}
+        if not opened:
+            return []
         completed = _completed(session, opened)
     statuses = _settled(opened)
     done = [
@@ -259,6 +271,6 @@ def follow_publication(session: Session, mosaic_id: str, published_path: str) ->
         session.execute(update(Image).where(Image.path == old).values(path=new))
 
 
-def _ended_jobs(session: Session, stage: Stage, subjects: list[str]) -> dict[str, Job]:
+def _ended_jobs(session: Session, stage: Stage, subjects: Sequence[str]) -> dict[str, Job]:
     rows = session.scalars(select(Job).where(Job.stage == stage.value, Job.subject.in_(subjects), Job.state.in_(ENDED)))
     return {row.subject: row for row in rows}

@@ -60,6 +60,8 @@ TIME_LIMIT_S = {
 FULL_SUBBAND_BYTES = 8 * 2 * 48 * 24 * (96 * 97 // 2)
 """The visibilities of a subband file: two polarizations, 48 channels, 24 integrations, 4,656 baselines."""
 LOOKED_AT = 32
+FULL_BYTES = 10_000_000
+"""With less room a library that writes may fail in any way, or end its process."""
 KEPT_AREAS = ("stage", "products", "state")
 
 
@@ -145,7 +147,7 @@ def fit_to_data(options: PipelineOptions, incoming: Path) -> PipelineOptions:
 
 
 def room(settings: Settings, options: PipelineOptions) -> str | None:
-    """Return why nothing new may be begun for want of room on disk, or None."""
+    """Return why nothing new may be begun for want of room on disk or of the right to write, or None."""
     own = options.resources.free_space_floor_gb
     floor = floor_bytes(settings) if own is None else own * GB
     for disk in measure_disks(settings):
@@ -154,10 +156,31 @@ def room(settings: Settings, options: PipelineOptions) -> str | None:
         path = getattr(settings, disk.area)
         if disk.free_bytes is None:
             return f"the {disk.area} folder {path} does not answer: bring it back, the run goes on by itself"
+        if not _is_writable(path):
+            return (
+                f"the {disk.area} folder {path} cannot be written: mend its mount or rights, the run goes on by itself"
+            )
         if disk.free_bytes < floor:
             free = f"{disk.free_bytes / GB:.1f} GB are free below {path}, less than the floor of {floor / GB:.1f} GB"
             return f"{free}: make room (`contimg clean --dry-run` says what may go), the run goes on by itself"
     return None
+
+
+def disk_fault(settings: Settings) -> str | None:
+    """Return which folder is full or cannot be written, so that no job is to blame for how it ended; else None."""
+    for disk in measure_disks(settings):
+        path = getattr(settings, disk.area)
+        if disk.area not in KEPT_AREAS or disk.free_bytes is None:
+            continue
+        if disk.free_bytes < FULL_BYTES:
+            return f"only {disk.free_bytes / 1e6:.0f} MB are free below {path}: make room"
+        if not _is_writable(path):
+            return f"the {disk.area} folder {path} cannot be written: mend its mount or rights"
+    return None
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _own_processes() -> list[psutil.Process]:

@@ -9,6 +9,7 @@ and looks again. With `once` the run ends instead.
 """
 
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -32,6 +33,7 @@ from dsa110_contimg.pipeline.arrivals import Arrivals
 from dsa110_contimg.pipeline.attempt import Outcome, claim, execute, record_death
 from dsa110_contimg.pipeline.catalogs import require_catalog
 from dsa110_contimg.pipeline.chores import Chore, chores_of, make_room, start_due
+from dsa110_contimg.pipeline.clock import Clock
 from dsa110_contimg.pipeline.executors import Crew, InlineCrew, PoolCrew
 from dsa110_contimg.pipeline.ingest import ScanReport, bootstrap_directory, close_groups, offer_groups
 from dsa110_contimg.pipeline.jobs import Job, Stage, next_jobs
@@ -39,14 +41,15 @@ from dsa110_contimg.pipeline.notices import Notice, tell, withdraw
 from dsa110_contimg.pipeline.reconcile import reconcile, release_orphans, remove_scratch
 from dsa110_contimg.pipeline.resources import Machine, admit, fit_to_data, room, time_limit_s
 from dsa110_contimg.pipeline.schedule import choose
-from dsa110_contimg.pipeline.state import form_mosaic_groups, held_jobs, jobs_that_killed, load_state
+from dsa110_contimg.pipeline.state import form_mosaic_groups, held_jobs, jobs_that_killed, load_state, running_jobs
 from dsa110_contimg.pipeline.stopping import StopRequest
 
 __all__ = ["Outcome", "RunSummary", "execute", "run"]
 logger = logging.getLogger(__name__)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 POLL_S = 5.0
 IDLE_S = 15.0
-"""Between looks of a daemon with nothing to do, which new files and ended jobs wake."""
+"""Between whole turns of a daemon with nothing to do, which new files and ended jobs end."""
 HELD_POLL_S = 0.5
 """Between looks at jobs that another runner works on, or that wait for their next attempt."""
 SHORTEST_S = 1.0
@@ -61,6 +64,8 @@ class RunSummary:
 
     scan: ScanReport = field(default_factory=ScanReport)
     """With `once`; a daemon keeps no lists."""
+    arrived: Counter[str] = field(default_factory=Counter)
+    """Of a daemon: how many files came, by what became of them."""
     outcomes: list[Outcome] = field(default_factory=list)
     """With `once`."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -73,6 +78,10 @@ class RunSummary:
     def ended(self, result: str) -> list[Outcome]:
         """Return the outcomes of one kind."""
         return [outcome for outcome in self.outcomes if outcome.result == result]
+
+    def n_files(self, kind: str) -> int:
+        """Return how many files the scans found of one kind."""
+        return len(getattr(self.scan, kind)) + self.arrived[kind]
 
     @property
     def exit_code(self) -> int:
@@ -105,6 +114,10 @@ def run(
         Called with each outcome and the jobs that are due.
     """
     require_catalog()
+    floor_gb = options.resources.free_space_floor_gb
+    if floor_gb is not None:
+        # Alerts and cleaning follow the floor at which this run pauses.
+        settings = settings.model_copy(update={"min_free_gb": floor_gb})
     if crew is None:
         crew = InlineCrew() if once and workers == 1 else PoolCrew(workers)
     with presence.running(settings), crew, StopRequest() as stop:
@@ -127,10 +140,10 @@ class _Loop:
         self.is_local = isinstance(crew, InlineCrew | PoolCrew)
         self.running: dict[Future[Outcome], Job] = {}
         self.chores: list[Chore] = [] if once else chores_of(settings, options)
-        self.wake, self.started_at = Event(), time.time()
+        self.wake, self.started_at, self.clock = Event(), time.time(), Clock()
         self.arrivals = Arrivals(settings.incoming, options.conversion, self.wake.set)
         self.scanned = False
-        self.next_notice = self.resume = 0.0
+        self.next_notice = self.resume = self.rests_until = 0.0
         self.paused: str | None = None
         self.waits: str | None = None
 
@@ -145,7 +158,7 @@ class _Loop:
             except TROUBLE as trouble:
                 if self.once:
                     raise
-                self._pause(str(trouble))
+                self._pause(room(self.settings, self.options) or str(trouble))
             self._tell()
             ended = self._collect(due)
             if self.once and not self.running and (self.paused or not due):
@@ -163,7 +176,10 @@ class _Loop:
 
     def _turn(self) -> list[Job]:
         """Look at everything once, and start what may start; return what is due."""
-        self._scan()
+        news = self._scan()
+        if not news and time.monotonic() < self.rests_until:
+            return []
+        self._offer()
         release_orphans(self.owner, {job.job_id for job in self.running.values()})
         reconcile(self.options.photometry)
         due = self._due()
@@ -171,17 +187,34 @@ class _Loop:
         self._look_for_room()
         if self.paused is None and not self.stop.asked:
             self._start(due)
+        idle = not (due or self.running or self.paused)
+        self.rests_until = time.monotonic() + IDLE_S if idle else 0.0
         return due
 
-    def _scan(self) -> None:
-        """Enter the files that have come, and offer the groups that wait for no more."""
+    def _scan(self) -> bool:
+        """Enter the files that have come, and return whether there are any."""
         if not self.once:
-            self.arrivals.collect()
-            offer_groups(self.options.conversion, time.time())
-        elif not self.scanned:
+            self.clock.look()
+            found = self.arrivals.collect()
+            # An unfinished file is looked at many times.
+            self.summary.arrived.update(
+                {kind: len(paths) for kind, paths in vars(found).items() if kind != "unfinished"}
+            )
+            return found.has_news
+        if not self.scanned:
             self.summary.scan = bootstrap_directory(self.settings.incoming, self.options.conversion)
             close_groups()
             self.scanned = True
+        return True
+
+    def _offer(self) -> None:
+        """Offer the groups that wait for no more."""
+        if self.once:
+            return
+        conversion = self.options.conversion
+        # What lies in a folder that is away may be what a group waits for.
+        patient = self.arrivals.trouble is not None or not self.clock.is_steady(conversion.wait_s)
+        offer_groups(conversion, time.time(), only_whole=patient)
 
     def _due(self) -> list[Job]:
         """Return the jobs that are due, after forming the mosaic groups that the tiles allow."""
@@ -205,16 +238,18 @@ class _Loop:
         guarded = not self.once or self.options.resources.free_space_floor_gb is not None
         short = room(self.settings, self.options) if guarded else None
         if short is not None:
-            if self.paused != short and self.options.schedule.clean:
+            if self._is_new(short) and self.options.schedule.clean:
                 make_room(self.settings)
             self._pause(short, AlertKind.DISK_LOW)
         elif self.paused is not None and not self.once and time.monotonic() >= self.resume:
             logger.warning("the run goes on")
-            self.paused = None
+            self.paused, self.next_notice = None, 0.0
 
     def _start(self, due: list[Job]) -> None:
         """Hand the next jobs to workers: claimed here in one transaction, or by those of a cluster themselves."""
-        held, running = held_jobs(time.time()), self.running.values()
+        held, running = held_jobs(time.time()) if due else set(), self.running.values()
+        if not self.clock.is_steady(self.options.schedule.lease_s):
+            held |= running_jobs()
         free = [job for job in due if job not in running and job.job_id not in held]
         if not free:
             self.waits = None
@@ -262,10 +297,12 @@ class _Loop:
 
     def _dead(self, job: Job, death: WorkerDiedError) -> Outcome:
         try:
+            # What the dead worker wrote may be what filled the disk: it counts before it goes.
+            outcome = record_death(job, self.owner, death, self.settings, self.options)
             remove_scratch(self.settings)
-            return record_death(job, self.owner, death, self.settings, self.options.schedule)
         except TROUBLE as trouble:
             return Outcome(job, "paused", error=str(trouble))
+        return outcome
 
     def _note(self, outcome: Outcome) -> None:
         self.summary.counts[outcome.result] += 1
@@ -278,9 +315,10 @@ class _Loop:
     def _pause(self, reason: str, kind: AlertKind = AlertKind.SYSTEM_ERROR) -> None:
         """Start nothing for a while, and say why."""
         self.resume = time.monotonic() + self.options.schedule.pause_s
-        if reason == self.paused:
+        is_new, self.paused = self._is_new(reason), reason
+        if not is_new:
             return
-        self.paused, self.next_notice = reason, 0.0
+        self.next_notice = 0.0
         logger.error("the run pauses: %s", reason)
         if self.once:
             self.summary.paused = reason
@@ -293,6 +331,10 @@ class _Loop:
                 )
         except TROUBLE as trouble:
             logger.warning("nobody is told that the run pauses: %s", trouble)
+
+    def _is_new(self, reason: str) -> bool:
+        """Return whether a reason to pause is another one, and not the same with other figures."""
+        return self.paused is None or _NUMBER.sub("", reason) != _NUMBER.sub("", self.paused)
 
     def _tell(self) -> None:
         """Write the notice of a run that lasts."""

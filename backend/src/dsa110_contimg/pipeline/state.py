@@ -87,6 +87,12 @@ def held_jobs(now: float) -> set[str]:
         return leases.held_jobs(session, now)
 
 
+def running_jobs() -> set[str]:
+    """Return the jobs that somebody works on, whatever the clock says of their leases."""
+    with get_session("products", read_only=True) as session:
+        return set(session.scalars(select(Job.job_id).where(Job.state == JobState.RUNNING.value)))
+
+
 def jobs_that_killed() -> set[str]:
     """Return the open jobs in which a worker died: each of them runs alone."""
     with get_session("products", read_only=True) as session:
@@ -201,6 +207,8 @@ def _finished(session: Session, subjects: Iterable[str]) -> dict[str, str]:
 
 def _product_statuses(names: list[str]) -> dict[str, str]:
     statuses: dict[str, str] = {}
+    if not names:
+        return statuses
     with get_session("data_registry", read_only=True) as session:
         for part in in_parts(names):
             rows = select(DataProduct.data_id, DataProduct.status).where(DataProduct.data_id.in_(part))

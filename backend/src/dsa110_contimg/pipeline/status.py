@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.config import Settings
-from dsa110_contimg.database import get_session
+from dsa110_contimg.database import get_session, ingest_queue
 from dsa110_contimg.database.criteria import MAX_ATTEMPTS, publish_blockers
 from dsa110_contimg.database.models import (
     DataProduct,
@@ -20,10 +21,13 @@ from dsa110_contimg.database.models import (
     Job,
     JobState,
     MosaicGroup,
+    MosaicGroupMember,
+    MSIndex,
     ProductStatus,
     QACheck,
     Quarantine,
     QueueState,
+    SubbandFile,
 )
 from dsa110_contimg.database.product_report import next_step
 from dsa110_contimg.database.registry_rows import ProductRow, find_rows, open_registry
@@ -32,10 +36,11 @@ from dsa110_contimg.monitoring import census
 from dsa110_contimg.monitoring.backlog import Backlog, Failure, backlog, last_failures
 from dsa110_contimg.monitoring.log_lines import last_lines
 from dsa110_contimg.monitoring.logs import log_path
-from dsa110_contimg.options import CalibrationOptions
+from dsa110_contimg.options import CalibrationOptions, ConversionOptions
 from dsa110_contimg.pipeline.jobs import awaiting_transit
 from dsa110_contimg.pipeline.notices import Notice, read_notices
 from dsa110_contimg.pipeline.state import load_state
+from dsa110_contimg.telescope import N_SUBBANDS
 
 ON_THE_WAY = {status.value for status in ProductStatus if status not in ("published", "retracted")}
 LOG_LINES = 15
@@ -80,14 +85,15 @@ def overview(subject: str | None = None) -> Overview:
     ):
         arrivals, progress = census.arrivals(ingest, now), census.progress(products, now)
         view.counts = {"groups": dict(arrivals.groups), "tiles": dict(progress.tiles)}
-        view.counts["mosaic groups"] = census.counts(products, MosaicGroup.status, "completed")
+        view.counts["mosaic groups"] = census.mosaic_groups(products)
         view.counts["candidates"] = census.candidates(products)
         view.counts["products"] = census.counts(registry, DataProduct.status, ProductStatus.PUBLISHED.value)
         view.backlog = backlog(arrivals, progress, now)
         view.last_failures = last_failures(ingest, products, registry)
-        _add_groups(view, ingest)
+        _add_groups(view, ingest, now)
         _add_jobs(view, products, now)
         if subject is not None:
+            view.details += [*_group_lines(ingest, subject), *_tile_lines(products, subject)]
             view.details += _details(products, subject, now)
     if view.counts["tiles"].get("converted"):
         for tile in awaiting_transit(load_state(end_of_data=False), CalibrationOptions()):
@@ -96,10 +102,15 @@ def overview(subject: str | None = None) -> Overview:
         _add_products(view, subject)
     if subject is not None and not view.details:
         raise PipelineError(f"nothing is called {subject}: `contimg status` lists what there is")
+    view.details[:0] = [subject] if subject is not None else []
     return view
 
 
-def _add_groups(view: Overview, session: Session) -> None:
+def _add_groups(view: Overview, session: Session, now: float) -> None:
+    for group in session.scalars(select(IngestQueue).where(IngestQueue.state == QueueState.COLLECTING.value)):
+        left = spoken_time(group.last_update + ConversionOptions().wait_s - now)
+        here = len(_subbands(session, group.group_id))
+        view.waiting[group.group_id] = f"{here} of {N_SUBBANDS} subbands have come, it waits {left} more for the others"
     for group in session.scalars(select(IngestQueue).where(IngestQueue.state == QueueState.FAILED.value)):
         view.failed[group.group_id] = group.error_message or NO_REASON
     for refused in session.scalars(select(Quarantine).order_by(Quarantine.path)):
@@ -147,8 +158,46 @@ def _details(session: Session, subject: str, now: float) -> list[str]:
     lines += [f"  check {check.name}: {check.verdict} ({check.reason})" for check in checks]
     if found:
         said = last_lines(log_path(Settings()), subject, limit=LOG_LINES)
-        lines = [f"\n{subject}", *lines, *(f"  log {line}" for line in said)]
+        lines += [f"  log {line}" for line in said]
     return lines
+
+
+def _subbands(session: Session, group_id: str) -> set[int]:
+    return set(session.scalars(select(SubbandFile.subband_idx).where(SubbandFile.group_id == group_id)))
+
+
+def _group_lines(session: Session, subject: str) -> Iterator[str]:
+    """Yield lines about the files of a group, or about a refused file by its path or name."""
+    group = session.get(IngestQueue, subject)
+    if group is not None:
+        lacking = [f"sb{index:02d}" for index in range(N_SUBBANDS) if index not in _subbands(session, subject)]
+        without = f" without {', '.join(lacking)}" if lacking else ""
+        note = f": {group.error_message}" if group.error_message else ""
+        yield f"  group: {group.state}, {N_SUBBANDS - len(lacking)} of {N_SUBBANDS} subbands{without}{note}"
+    named = or_(
+        Quarantine.group_id == subject,
+        Quarantine.path == subject,
+        Quarantine.path.endswith(f"/{subject}", autoescape=True),
+    )
+    refusals = list(session.scalars(select(Quarantine).where(named)))
+    if group is not None:
+        tolerance_s = ConversionOptions().group_tolerance_s
+        refusals += ingest_queue.list_quarantine(session, subject, tolerance_s=tolerance_s)
+    for _path, refused in sorted({row.path: row for row in refusals}.items()):
+        known = "" if refused.path in refused.reason else f"{refused.path}: "
+        yield f"  refused: {known}{refused.reason}"
+
+
+def _tile_lines(session: Session, subject: str) -> Iterator[str]:
+    """Yield lines about where a tile is, or what a mosaic group consists of."""
+    for tile in session.scalars(select(MSIndex).where(MSIndex.group_id == subject)):
+        yield f"  tile: {tile.stage}, {tile.path}{' (removed by rule)' if tile.removed_at is not None else ''}"
+    group = session.get(MosaicGroup, subject)
+    if group is not None:
+        members = select(MosaicGroupMember).where(MosaicGroupMember.group_id == subject)
+        tiles = [Path(row.ms_path).stem for row in session.scalars(members.order_by(MosaicGroupMember.position))]
+        made = f"; makes {group.mosaic_id}" if group.mosaic_id is not None else ""
+        yield f"  mosaic group: {group.status}, {len(tiles)} tiles: {', '.join(tiles)}{made}"
 
 
 def _history(job: Job, now: float) -> Iterator[str]:

@@ -67,6 +67,7 @@ def convert(context: Context, group_id: str) -> None:
             end_mjd=headers[0].end_mjd,
             mid_mjd=frame.mid_mjd,
             processed_at=time.time(),
+            removed_at=None,
             status="ok",
             stage="converted",
             stage_updated_at=time.time(),

@@ -146,7 +146,8 @@ def _normalized_rows(session: Session, options: PhotometryOptions) -> list[Photo
             .order_by(Photometry.source_id, Photometry.mjd, Photometry.image_path)
         )
     )
-    session.execute(update(Photometry).values(in_lightcurve=0))
+    # A row that has since lost to another one of its transit would keep what tells of the order of arrival.
+    session.execute(update(Photometry).values(in_lightcurve=0, normalized_flux_jy=None, normalized_flux_err_jy=None))
     chosen = _choose(rows)
     if chosen:
         _normalize(chosen, options)

@@ -30,6 +30,7 @@ from dsa110_contimg.database.models.ingest import (
     IngestQueue,
     PerformanceMetrics,
     Quarantine,
+    QueueCount,
     QueueState,
     SubbandFile,
 )
@@ -55,7 +56,7 @@ from dsa110_contimg.database.models.sky_history import (
     TransientCandidate,
     VariabilityStats,
 )
-from dsa110_contimg.database.models.work import Job, JobState, QACheck, Verdict
+from dsa110_contimg.database.models.work import Job, JobState, QACheck, Verdict, WorkCount
 
 METADATA: dict[str, MetaData] = {
     "ingest": IngestBase.metadata,
@@ -110,6 +111,7 @@ __all__ = [
     "QACheck",
     "QAStatus",
     "Quarantine",
+    "QueueCount",
     "QueueState",
     "Severity",
     "SkymodelMetadata",
@@ -122,4 +124,5 @@ __all__ = [
     "ValidationStatus",
     "VariabilityStats",
     "Verdict",
+    "WorkCount",
 ]

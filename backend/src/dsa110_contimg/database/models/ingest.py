@@ -6,6 +6,7 @@ from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from dsa110_contimg.database.models.base import COLUMN_TYPES, ZERO, one_of
+from dsa110_contimg.database.models.row_counts import RowCounts, count_rows
 
 
 class QueueState(StrEnum):
@@ -107,3 +108,12 @@ class Quarantine(IngestBase):
     group_id: Mapped[str | None]
     reason: Mapped[str]
     quarantined_at: Mapped[float]
+
+
+class QueueCount(RowCounts, IngestBase):
+    """How many groups are in which state; triggers keep it."""
+
+    __tablename__ = "queue_counts"
+
+
+count_rows(IngestBase.metadata, "queue_counts", ("ingest_queue", "state", None))

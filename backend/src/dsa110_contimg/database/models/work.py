@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from dsa110_contimg.database.models.base import ZERO, one_of
 from dsa110_contimg.database.models.products import ProductsBase
+from dsa110_contimg.database.models.row_counts import RowCounts, count_rows
 
 
 class JobState(StrEnum):
@@ -85,3 +86,18 @@ class QACheck(ProductsBase):
     verdict: Mapped[str]
     reason: Mapped[str | None]
     measured_at: Mapped[float]
+
+
+class WorkCount(RowCounts, ProductsBase):
+    """How many jobs, tiles and mosaic groups are in which state; triggers keep it."""
+
+    __tablename__ = "work_counts"
+
+
+count_rows(
+    ProductsBase.metadata,
+    "work_counts",
+    ("jobs", "state", "stage"),
+    ("ms_index", "stage", None),
+    ("mosaic_groups", "status", None),
+)
