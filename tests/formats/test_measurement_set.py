@@ -1,6 +1,9 @@
 """Measurement Sets: what goes in comes out, other programs can read it, and half a set never has its final name."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from casacore import tables
 
 from dsa110_contimg import conversion
 from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.formats import measurement_set
+from dsa110_contimg.formats import measurement_set, scratch
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.simulation import SimulationOptions, simulate
 from dsa110_contimg.visibilities import Visibilities
@@ -98,6 +101,47 @@ def test_casacore_finds_a_standard_set(tile: Visibilities, saved: Path) -> None:
         assert list(polarization.getcell("CORR_TYPE", 0)) == [9, 12]
     with tables.table(str(saved / "ANTENNA"), ack=False) as antenna:
         np.testing.assert_array_equal(antenna.getcol("POSITION"), tile.antenna_itrf_m)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dsa110_contimg.formats import measurement_set
+path, moment = Path(sys.argv[1]), sys.argv[2]
+vis = measurement_set.load(path)
+vis.vis *= 2.0
+setattr(measurement_set, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+measurement_set.write_calibrated(path, vis)
+"""
+
+
+@pytest.mark.parametrize("moment", ["flush_folder", "exchange"])
+def test_a_kill_while_calibrated_data_are_written_leaves_the_set_as_it_was(
+    tile: Visibilities, saved: Path, moment: str
+) -> None:
+    def content() -> dict[str, bytes]:
+        return {str(file): file.read_bytes() for file in saved.rglob("*") if file.is_file()}
+
+    measurement_set.write_calibrated(saved, tile)
+    before = content()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(saved), moment])
+    assert killed.returncode == -signal.SIGKILL
+    assert content() == before
+    assert scratch.remove_abandoned([saved.parent])
+    measurement_set.write_calibrated(saved, replace(tile, vis=2.0 * tile.vis))
+    np.testing.assert_array_equal(measurement_set.load(saved).vis, 2.0 * tile.vis)
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_folders_change_names_where_the_file_system_cannot_do_it_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "_renameat2", None)
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    scratch.exchange(tmp_path / "one", tmp_path / "other")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*/*")) == ["one/other", "other/one"]
 
 
 def test_a_set_is_never_replaced(tile: Visibilities, saved: Path) -> None:

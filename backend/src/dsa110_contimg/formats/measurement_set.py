@@ -4,14 +4,15 @@ One tile is one field in one spectral window of ascending channels. Ours carry a
 of the dishes at each integration, which the primary beam follows. Sets of other telescopes are read too: the
 parallel hands of one field and one spectral window.
 
-A set is written under a scratch name beside its final one, flushed to disk, and renamed: a set with its final name
-is whole.
+A set is written, or written anew, under a scratch name beside its final one, flushed to disk, and renamed: a set with
+its final name is whole.
 """
 
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.formats.ms_subtables import SECONDS_PER_DAY, write_subtables
-from dsa110_contimg.formats.scratch import scratch_path
+from dsa110_contimg.formats.scratch import exchange, flush, scratch_path
 from dsa110_contimg.kernels.flags import rows_with_data
 from dsa110_contimg.telescope import TELESCOPE_NAME, aberration_scale
 from dsa110_contimg.visibilities import SkyPosition, Visibilities
@@ -72,11 +73,7 @@ def flush_folder(folder: Path) -> None:
     """Flush every file below a folder, and the folders themselves, to disk."""
     for root, _dirs, files in os.walk(folder, topdown=False):
         for name in [*files, "."]:
-            descriptor = os.open(Path(root) / name, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            flush(Path(root) / name)
 
 
 def load(path: Path, column: str = "CORRECTED_DATA", *, field: int | None = None) -> Visibilities:
@@ -148,13 +145,40 @@ def columns(path: Path) -> list[str]:
 
 
 def write_calibrated(path: Path, vis: Visibilities) -> None:
-    """Write CORRECTED_DATA, FLAG, WEIGHT and SIGMA of one of our sets; repeatable, as DATA is not touched."""
-    require_space(path, vis.vis.nbytes)
-    with _open(path, readonly=False) as table:
+    """Write CORRECTED_DATA, FLAG, WEIGHT and SIGMA of one of our sets; a kill leaves the set as it was."""
+    require_space(path, OVERHEAD_BYTES + vis.vis.nbytes + vis.flags.nbytes)
+    with _rewriting(path) as table:
         _put_cells(table, "CORRECTED_DATA", vis.vis)
         _put_flags_and_weights(table, vis)
-        table.flush()
-    flush_folder(path)
+
+
+@contextmanager
+def _rewriting(path: Path) -> Iterator[tables.table]:
+    """Yield the main table of a copy, which shares the DATA on disk and takes the set's place when it is whole.
+
+    casacore truncates its files before it writes them anew: a set that is changed in place does not survive a kill.
+    """
+    with _open(path) as table:
+        managers = table.getdminfo().values()
+        data = next(f"table.f{manager['SEQNR']}" for manager in managers if "DATA" in manager["COLUMNS"])
+
+    def copy(source: str, target: str) -> None:
+        if Path(source).parent == path and Path(source).name.partition("_")[0] == data:
+            os.link(source, target)
+        else:
+            shutil.copyfile(source, target)
+
+    scratch = scratch_path(path)
+    try:
+        shutil.copytree(path, scratch, copy_function=copy)
+        with _open(scratch, readonly=False) as table:
+            yield table
+            table.flush()
+        flush_folder(scratch)
+        exchange(scratch, path)
+        flush(path.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _open(path: Path, *, readonly: bool = True) -> tables.table:

@@ -5,6 +5,8 @@ the old file or the new one, and a killed writer leaves at most a `.partial` fil
 host, the process and when that started, so that what it left behind can be removed once it is gone.
 """
 
+import ctypes
+import errno
 import os
 import re
 import shutil
@@ -17,6 +19,8 @@ from pathlib import Path
 from dsa110_contimg.processes import start_ticks
 
 _WRITER = re.compile(r"\.(?P<host>[^.].*)\.(?P<pid>\d+)(?:-(?P<start>\d+))?\.[0-9a-f]{12}\.partial")
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def scratch_path(target: Path) -> Path:
@@ -32,11 +36,26 @@ def replacing(target: Path) -> Iterator[Path]:
     scratch = scratch_path(target)
     try:
         yield scratch
-        _flush(scratch)
+        flush(scratch)
         scratch.replace(target)
-        _flush(target.parent)
+        flush(target.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def exchange(scratch: Path, target: Path) -> None:
+    """Let two folders change names, in one step where the file system can; else the target is away for a moment."""
+    if _renameat2 is not None:
+        one, other = os.fsencode(scratch), os.fsencode(target)
+        if _renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in {errno.EINVAL, errno.ENOSYS}:
+            raise OSError(code, os.strerror(code), str(scratch), None, str(target))
+    old = scratch_path(target)
+    target.rename(old)
+    scratch.rename(target)
+    old.rename(scratch)
 
 
 def discard(path: Path) -> None:
@@ -49,7 +68,7 @@ def discard(path: Path) -> None:
             path.rename(scratch)
         except FileNotFoundError:
             return
-        _flush(path.parent)
+        flush(path.parent)
     _remove(scratch)
 
 
@@ -87,7 +106,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
