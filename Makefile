@@ -6,7 +6,7 @@ export CONTIMG_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data)
 export CONTIMG_SPEC ?= $(if $(wildcard ../shared/spec),$(abspath ../shared/spec),)
 export MPLBACKEND := Agg
 
-.PHONY: help demo test test-slow check fast bench clean
+.PHONY: help demo test test-slow check fast bench bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -37,5 +37,13 @@ check: $(VENV)/ready  ## format, lint, types, imports, dead code and the fast te
 bench: $(VENV)/ready  ## speed against the peers, as ratios from the same run
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+bench-peers: .venv-peers/ready  ## install what the benchmarks compare with: CASA, pyuvdata; as root WSClean, AOFlagger
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq aoflagger wsclean; fi
+
+.venv-peers/ready: benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
 clean:  ## remove the environment, caches and the demo
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -56,6 +56,10 @@ UNDEFINED = {
 NOT_RUN = {
     "cd dsa110-contimg; make demo": "makes an environment and runs the demo for minutes: CI does both",
     "contimg run --workers 2": "watches a folder until it is stopped; tests/test_cli.py runs it with --once",
+    "contimg convert ": "converts files that are not here; tests/formats converts its own",
+    "contimg flags ": "needs a flagged Measurement Set; tests/calibration/test_flag_commands.py runs them on its own",
+    "contimg calibrators plot ": "needs a solved table; tests/test_calibrators_command.py draws its own",
+    "contimg calibrators redo ": "needs calibrated tiles; tests/integration/test_superseded.py does it",
     "contimg image ": "images a Measurement Set that is not here; tests/integration images ours",
     "contimg simulate ": "simulates for minutes; tests/simulation does it in small",
     "contimg serve": "serves until it is stopped; tests/api runs it",

@@ -220,14 +220,15 @@ def test_flags_and_samples_of_the_file_count(copies: list[Path]) -> None:
     np.testing.assert_array_equal(vis.flags, expected)
 
 
-def headers_of(paths: Sequence[Path]) -> list[SubbandHeader]:
+@functools.cache
+def headers_of(paths: tuple[Path, ...]) -> list[SubbandHeader]:
     return [uvh5.read_header(path) for path in paths]
 
 
 def test_the_odd_file_out_is_named(copies: list[Path]) -> None:
     move_pointing(copies[3], 34.0)
     shift_times(copies[9], 0.2)
-    found = conversion.dissenters(headers_of(copies))
+    found = conversion.dissenters(headers_of(tuple(copies)))
     assert [(header.index, header.path) for header, _reason in found] == [(3, copies[3]), (9, copies[9])]
     assert "differ in declination: 34.0000 and 33.2000 deg" in found[0][1]
     assert "differ in times_mjd" in found[1][1]
@@ -240,7 +241,7 @@ def test_the_odd_file_out_is_named(copies: list[Path]) -> None:
 def test_a_minority_is_named_and_half_is_not(group: list[Path], odd: set[int]) -> None:
     headers = [
         replace(header, dec_app_deg=header.dec_app_deg + (0.5 if header.index in odd else 0.0))
-        for header in headers_of(group)
+        for header in headers_of(tuple(group))
     ]
     if len(odd) == 8:
         with pytest.raises(InconsistentGroupError, match="no majority of the files of group"):
@@ -251,7 +252,7 @@ def test_a_minority_is_named_and_half_is_not(group: list[Path], odd: set[int]) -
 
 
 def test_every_kind_of_contradiction_is_seen(group: list[Path]) -> None:
-    good = headers_of(group)
+    good = headers_of(tuple(group))
     wrong: dict[str, SubbandHeader] = {
         "integration_s": replace(good[0], integration_s=3.22),
         "ant_1": replace(good[0], ant_1=good[0].ant_2, ant_2=good[0].ant_1),
@@ -268,9 +269,16 @@ def test_every_kind_of_contradiction_is_seen(group: list[Path]) -> None:
     assert conversion.dissenters([]) == []
 
 
+@pytest.mark.parametrize("kept", [2, 4], ids=["fewer rows", "more rows"])
+def test_a_file_that_changed_after_its_header_was_read_is_named(copies: list[Path], kept: int) -> None:
+    headers = headers_of(tuple(copies))
+    lose_integrations(copies[4], kept)
+    with pytest.raises(UnreadableDataError, match="its data are not the 30 rows x 2 channels of its header"):
+        conversion.assemble(headers, OPTIONS)
+
+
 def test_data_that_are_damaged_behind_a_sound_header_are_named(copies: list[Path]) -> None:
-    headers = headers_of(copies)
-    lose_integrations(copies[4], kept=1)
+    headers = headers_of(tuple(copies))
     with h5py.File(copies[4], "r+") as file:
         del file["Data/visdata"]
         file["Data/visdata"] = h5py.ExternalLink("nowhere.h5", "/x")

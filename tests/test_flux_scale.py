@@ -1,10 +1,14 @@
 """The flux scale against a survey that did not use it, and against its own reference values."""
 
+import csv
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from dsa110_contimg.errors import CalibrationError
-from dsa110_contimg.flux_scale import POLYNOMIALS, POSITIONS, STEADY, calibrator_model
+from dsa110_contimg.flux_scale import POLYNOMIALS, POSITIONS, STEADY, anchor_systematic, calibrator_model
 from dsa110_contimg.kernels.sphere import separation
 
 NVSS = {
@@ -48,3 +52,25 @@ def test_an_unknown_calibrator_is_refused_and_steady_ones_are_known() -> None:
     with pytest.raises(CalibrationError):
         calibrator_model("CYGNUS_A")
     assert set(POSITIONS) >= STEADY
+
+
+DATA = os.environ.get("CONTIMG_DATA")
+
+
+@pytest.mark.skipif(DATA is None, reason="CONTIMG_DATA (the table of Perley and Butler) is not set")
+def test_all_twenty_polynomials_are_those_of_the_paper() -> None:
+    text = (Path(str(DATA)) / "standards" / "perley_butler_2017.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    assert {row["source"] for row in rows} == set(POLYNOMIALS)
+    assert len(rows) == 20
+    for row in rows:
+        published = [float(row[f"a{term}"]) for term in range(6) if row[f"a{term}"]]
+        assert list(POLYNOMIALS[row["source"]]) == published, row["source"]
+        at_1400 = 10.0 ** np.polynomial.polynomial.polyval(np.log10(1.4), published)
+        assert at_1400 == pytest.approx(float(row["jy_at_1.4ghz"]), abs=6e-4)
+
+
+def test_only_six_sources_may_set_the_scale_and_three_of_them_within_three_percent() -> None:
+    known = {name: anchor_systematic(name) for name in [*POLYNOMIALS, "3C454.3", "0834+555", "catalogue"]}
+    slow, steady = dict.fromkeys(("3C48", "3C138", "3C147"), 0.03), dict.fromkeys(("3C196", "3C286", "3C295"), 0.0)
+    assert {name: error for name, error in known.items() if error is not None} == slow | steady

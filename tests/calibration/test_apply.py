@@ -82,6 +82,19 @@ def test_no_solution_means_a_flag(make_tile: MakeTile, make_gains: MakeGains) ->
     assert not np.delete(vis.flags[rest], 10, axis=1).any()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, complex(0.0, -np.inf)])
+def test_what_is_no_number_becomes_a_flag(bad: complex, make_tile: MakeTile, make_gains: MakeGains) -> None:
+    truth = make_gains()
+    vis = make_tile(truth)
+    vis.vis[5, 3, 1] = vis.vis[9] = bad
+    apply(vis, [table_of(vis, truth)], OPTIONS)
+    assert vis.flags[5, 3, 1]
+    assert vis.flags[9].all()
+    assert np.isfinite(vis.vis).all()
+    assert np.isfinite(vis.weights).all()
+    assert (vis.weights[9] == 0.0).all()
+
+
 def test_another_strips_table_is_refused_by_name(make_tile: MakeTile, make_gains: MakeGains) -> None:
     truth = make_gains()
     vis = make_tile(truth)
@@ -91,6 +104,9 @@ def test_another_strips_table_is_refused_by_name(make_tile: MakeTile, make_gains
     with pytest.raises(CalibrationError, match="dec_tolerance_deg"):
         apply(vis, [replace(table_of(vis, truth), dec_deg=np.nan)], OPTIONS)
     np.testing.assert_array_equal(vis.vis, before)
+    table = table_of(vis, truth)
+    with pytest.raises(CalibrationError, match=r"BP table of 3C48 covers .* MHz and synthetic 1314"):
+        apply(vis, [replace(table, freq_hz=table.freq_hz + 300e6)], OPTIONS)
     with pytest.raises(CalibrationError, match="no calibration table"):
         apply(vis, [], OPTIONS)
     with pytest.raises(CalibrationError, match="no antenna name"):

@@ -46,6 +46,13 @@ def test_the_calibrator_stands_in_for_its_entries(make_tile: MakeTile) -> None:
     np.testing.assert_allclose(sky.flux_at(freq)[1], 0.4 * (freq / 1.4e9) ** -0.7, rtol=1e-12)
 
 
+def test_sizes_stay_with_their_sources(make_tile: MakeTile) -> None:
+    extended = replace(catalog(), gaussian=np.outer(np.arange(5.0), [1.0, 0.5, 10.0]))
+    sky = field_model(make_tile(), extended, OPTIONS)
+    assert sky.names == ["3C48", "neighbor"]
+    np.testing.assert_array_equal(sky.gaussian, [[0.0, 0.0, 0.0], [2.0, 1.0, 20.0]])
+
+
 def test_an_empty_catalogue_still_has_the_calibrator(make_tile: MakeTile) -> None:
     empty = catalog().select(np.zeros(5, bool))
     assert field_model(make_tile(), empty, OPTIONS).names == ["3C48"]

@@ -16,6 +16,7 @@ from dsa110_contimg.database.catalog_query import (
     CATALOGS,
     assumed_spectra,
     cone_search,
+    extended_sources,
     find_sources,
     load_sky_model,
     ra_intervals,
@@ -238,7 +239,7 @@ def test_a_sky_model_says_what_it_assumes() -> None:
     reset_engines()
     create_all("master_sources", in_memory=True)
     rows = [
-        CatalogRow("known", 10.0, 30.0, 2.0, 100.0, alpha=-1.0),
+        CatalogRow("known", 10.0, 30.0, 2.0, 100.0, 0, 0, -1.0, None, None, None, None, 12.0, 5.0, 30.0),
         CatalogRow("unknown", 10.1, 30.0, 1.0, 100.0),
         CatalogRow("no flux", 10.0, 30.1, None, None),
         CatalogRow("faint", 10.0, 30.05, 0.001, 3.0),
@@ -248,11 +249,24 @@ def test_a_sky_model_says_what_it_assumes() -> None:
         model = load_sky_model(session, SkyPosition(10.0, 30.0), 1.0, 0.05)
         assert model.names == ["known", "unknown"]
         assert model.spectrum.tolist() == [[-1.0], [-0.7]]
+        assert model.gaussian.tolist() == [[12.0, 5.0, 30.0], [0.0, 0.0, 0.0]]
         assert model.flux_at(np.array([1.4e9])).ravel().tolist() == [2.0, 1.0]
         assert assumed_spectra(find_sources(session, SkyPosition(10.0, 30.0), 1.0, 0.05)) == ["unknown"]
         empty = load_sky_model(session, SkyPosition(200.0, 30.0), 1.0, 0.05)
         assert len(empty) == 0
         assert empty.flux_at(np.array([1.4e9, 1.5e9])).shape == (0, 2)
+
+
+def test_extended_sources_are_those_that_are_resolved_or_confused() -> None:
+    reset_engines()
+    create_all("master_sources", in_memory=True)
+    marks = {"compact": {}, "resolved": {"resolved_flag": 1}, "double": {"confusion_flag": 1}}
+    rows = [CatalogRow(name, 10.0 + i, 30.0, 1.0, 99.0, **flags) for i, (name, flags) in enumerate(marks.items())]
+    with get_session("master_sources", in_memory=True) as session:
+        replace_catalog(session, rows)
+        assert extended_sources(session, marks) == {"resolved", "double"}
+        assert extended_sources(session, ["compact", "double"]) == {"double"}
+        assert extended_sources(session, []) == set()
 
 
 def test_a_catalogue_is_replaced_whole_or_not_at_all() -> None:

@@ -37,7 +37,7 @@ def source(
 def assert_same(read: SkyModel, written: SkyModel) -> None:
     assert read.names == written.names
     assert read.ref_freq_hz == written.ref_freq_hz
-    for column in ("ra_deg", "dec_deg", "flux_jy", "spectrum"):
+    for column in ("ra_deg", "dec_deg", "flux_jy", "spectrum", "gaussian"):
         np.testing.assert_array_equal(getattr(read, column), getattr(written, column), err_msg=column)
 
 
@@ -74,7 +74,10 @@ def sky_models(draw: st.DrawFn) -> SkyModel:
     ra, dec = zip(*(draw(positions) for _ in labels), strict=True)
     flux = [draw(numbers) for _ in labels]
     spectrum = np.array([draw(numbers) for _ in range(count * terms)]).reshape(count, terms)
-    return SkyModel(labels, np.array(ra), np.array(dec), np.array(flux), spectrum, draw(st.floats(1e6, 1e12)))
+    sizes = st.tuples(st.floats(0.0, 1e4), st.floats(0.0, 1e4), st.floats(-180.0, 180.0)) | st.just((0.0, 0.0, 0.0))
+    gaussian = np.array([draw(sizes) for _ in labels])
+    freq_hz = draw(st.floats(1e6, 1e12))
+    return SkyModel(labels, np.array(ra), np.array(dec), np.array(flux), spectrum, freq_hz, gaussian)
 
 
 HARD = SkyModel(
@@ -257,3 +260,26 @@ def test_wsclean_puts_the_sources_where_they_are(tmp_path: Path) -> None:
         assert (image[cut] * columns).sum() / total == pytest.approx(x, abs=0.001)
         assert (image[cut] * rows).sum() / total == pytest.approx(y, abs=0.001)
         assert total / beam_pixels == pytest.approx(flux, rel=1e-3)
+
+
+@pytest.mark.skipif(WSCLEAN is None, reason="wsclean is not installed")
+def test_wsclean_draws_a_gaussian_as_it_is_meant(tmp_path: Path) -> None:
+    """Twice as long as the beam, at 30 deg from north through east: the widths add in quadrature, the flux stays."""
+    header = empty_image(tmp_path / "residual.fits", 1.4e9)
+    ra, dec = WCS(header).celestial.all_pix2world([220.0, 330.0], [280.0, 200.0], 0)
+    sky = SkyModel(["g", "p"], ra % 360.0, dec, np.array([2.0, 1.0]), np.zeros((2, 1)), gaussian=np.zeros((2, 3)))
+    sky.gaussian[0] = 2.0 * BEAM_ARCSEC, 0.75 * BEAM_ARCSEC, 30.0
+    path = skymodel_file.save(tmp_path / "f.skymodel", sky)
+    command = [str(WSCLEAN), "-restore-list", "residual.fits", str(path), "restored.fits"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=100)
+    image = fits.getdata(tmp_path / "restored.fits")[0, 0].astype(float)
+    width_pixels = BEAM_ARCSEC / CELL_ARCSEC / math.sqrt(8.0 * math.log(2.0))
+    cut = (slice(235, 326), slice(175, 266))
+    north, west = np.mgrid[cut] - np.array([280.0, 220.0])[:, None, None]
+    share = image[cut] / image[cut].sum()
+    along = north * math.cos(math.radians(30.0)) - west * math.sin(math.radians(30.0))
+    across = north * math.sin(math.radians(30.0)) + west * math.cos(math.radians(30.0))
+    assert image[cut].sum() / (2.0 * math.pi * width_pixels**2) == pytest.approx(2.0, rel=2e-3)
+    assert math.sqrt((share * along**2).sum()) == pytest.approx(math.sqrt(5.0) * width_pixels, rel=5e-3)
+    assert math.sqrt((share * across**2).sum()) == pytest.approx(1.25 * width_pixels, rel=5e-3)
+    assert image[200, 330] == pytest.approx(1.0, rel=1e-3)

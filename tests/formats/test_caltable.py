@@ -41,6 +41,7 @@ def random_gains(kind: str, n_time: int, n_freq: int) -> Gains:
         flux_anchor="3C48",
         dec_deg=33.21,
         metadata={"present_antennas": "1,2,3", "note": "ünïcode, 'quotes'"},
+        errors=np.where(flags | (rng.random(shape) < 0.1), np.nan, rng.uniform(0.01, 0.1, shape)),
     )
 
 
@@ -57,6 +58,8 @@ def test_round_trip(kind: str, n_time: int, n_freq: int, tmp_path: Path) -> None
     np.testing.assert_allclose(again.values, gains.values, rtol=3e-7)
     np.testing.assert_array_equal(again.flags, gains.flags)
     np.testing.assert_allclose(again.snr, gains.snr, rtol=1e-6)
+    assert np.isfinite(gains.errors).any()
+    np.testing.assert_allclose(again.errors, gains.errors, rtol=1e-6)
     np.testing.assert_allclose(again.time_mjd, gains.time_mjd, rtol=0, atol=1e-10)
     np.testing.assert_array_equal(again.freq_hz, gains.freq_hz)
     np.testing.assert_array_equal(again.antenna_itrf_m, gains.antenna_itrf_m)
@@ -84,6 +87,24 @@ def test_what_is_no_caltable_is_bad_input(tmp_path: Path) -> None:
     tables.table(str(tmp_path / "other"), column, ack=False).close()
     with pytest.raises(BadInputError, match="not a K, B or G caltable"):
         caltable.load(tmp_path / "other")
+
+
+def test_a_table_that_is_empty_or_contradicts_itself_is_bad_input(tmp_path: Path) -> None:
+    for name in ("twice", "cut"):
+        caltable.save(tmp_path / name, random_gains("G", 1, 1))
+    with tables.table(str(tmp_path / "cut"), ack=False) as main, main.query("ANTENNA1 < 0") as nothing:
+        nothing.copy(str(tmp_path / "empty"), deep=True).close()
+    (tmp_path / "cut" / "table.f0").write_bytes(b"")
+    with pytest.raises(BadInputError, match="cut is not a readable caltable"):
+        caltable.load(tmp_path / "cut")
+    with pytest.raises(BadInputError, match="empty is a caltable without solutions"):
+        caltable.load(tmp_path / "empty")
+    with tables.table(str(tmp_path / "twice"), readonly=False, ack=False) as main:
+        main.putcell("ANTENNA1", 3, 2)
+    with pytest.raises(BadInputError, match="several solutions of one antenna at one time"):
+        caltable.load(tmp_path / "twice")
+    with pytest.raises(CalibrationError, match=r"no solutions of spectral window 7: it holds \[0\]"):
+        caltable.load(tmp_path / "twice", 7)
 
 
 def layout(path: Path) -> dict[str, dict[str, tuple[object, ...]]]:

@@ -12,18 +12,18 @@ import pytest
 from casacore import tables
 
 from dsa110_contimg import conversion
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, UnreadableDataError
 from dsa110_contimg.formats import measurement_set, scratch
 from dsa110_contimg.options import ConversionOptions
-from dsa110_contimg.simulation import SimulationOptions, simulate
+from dsa110_contimg.simulation import SimulationOptions, faults, simulate
 from dsa110_contimg.visibilities import Visibilities
 
 SUBTABLES = {
     "ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "FLAG_CMD", "HISTORY", "OBSERVATION", "POINTING", "POLARIZATION",
-    "PROCESSOR", "SPECTRAL_WINDOW", "STATE",
+    "PROCESSOR", "SOURCE", "SPECTRAL_WINDOW", "STATE",
 }  # fmt: skip
 MAIN_COLUMNS = {
-    "ANTENNA1", "ANTENNA2", "DATA", "CORRECTED_DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "UVW", "TIME", "INTERVAL",
+    "ANTENNA1", "ANTENNA2", "DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "UVW", "TIME", "INTERVAL",
     "EXPOSURE", "TIME_CENTROID", "FIELD_ID", "DATA_DESC_ID", "SCAN_NUMBER", "FEED1", "FEED2", "ARRAY_ID",
     "OBSERVATION_ID", "PROCESSOR_ID", "STATE_ID", "FLAG_CATEGORY",
 }  # fmt: skip
@@ -82,7 +82,7 @@ def test_calibrated_data_are_read_back_and_can_be_written_again(tile: Visibiliti
 
 def test_casacore_finds_a_standard_set(tile: Visibilities, saved: Path) -> None:
     with tables.table(str(saved), ack=False) as table:
-        assert set(table.colnames()) >= MAIN_COLUMNS
+        assert set(table.colnames()) == MAIN_COLUMNS, "no CORRECTED_DATA before calibration: CASA would find it empty"
         assert table.getkeyword("MS_VERSION") == 2.0
         assert set(table.getkeywords()) >= SUBTABLES
         assert table.nrows() == 63
@@ -181,6 +181,18 @@ def test_other_things_are_refused_by_name(saved: Path, tmp_path: Path) -> None:
     (broken / "table.dat").write_bytes(b"nonsense")
     with pytest.raises(BadInputError, match="cannot be opened as a Measurement Set"):
         measurement_set.load(broken)
+
+
+@pytest.mark.parametrize("part", ["table.f0_TSM0", "table.f1_TSM0", "table.f2", "ANTENNA/table.f0", "FIELD/table.dat"])
+@pytest.mark.parametrize("left", [None, 0.5, 0.0], ids=["missing", "cut off", "empty"])
+def test_a_set_that_lost_a_part_is_named(saved: Path, part: str, left: float | None) -> None:
+    if left is None:
+        (saved / part).unlink()
+    else:
+        faults.truncate(saved / part, left)
+    with pytest.raises(UnreadableDataError, match=r"tile\.ms cannot be read to its end") as caught:
+        measurement_set.load_raw(saved)
+    assert "\n" not in str(caught.value)
 
 
 def test_several_fields_or_windows_must_be_chosen_from(saved: Path) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dsa110_contimg import telescope
 from dsa110_contimg.errors import BadInputError, UnfinishedFileError
-from dsa110_contimg.formats.uvh5 import read_header, read_visibilities
+from dsa110_contimg.formats.uvh5 import SubbandHeader, read_header
+from dsa110_contimg.formats.uvh5_file import read_parts
 from dsa110_contimg.simulation import SimulationOptions, Truth, faults, simulate
 
 
@@ -26,6 +28,15 @@ def good(observation: tuple[Path, Truth], tmp_path: Path) -> Path:
     folder, truth = observation
     name = truth.groups[0].files[1]
     return Path(shutil.copy(folder / name, tmp_path / name))
+
+
+def read_visibilities(header: SubbandHeader) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+    """Return a file's data and flags in one piece each."""
+    shape = header.times_mjd.size * header.ant_1.size, header.freq_hz.size
+    parts = list(read_parts(header.path, shape, header.pol_index))
+    rows = np.cumsum([0, *(len(vis) for _first, vis, _bad in parts)])
+    assert [first for first, _vis, _bad in parts] == rows[:-1].tolist()
+    return np.concatenate([vis for _first, vis, _bad in parts]), np.concatenate([bad for _first, _vis, bad in parts])
 
 
 def edit(name: str, value: object) -> Callable[[Path], Path]:
@@ -89,6 +100,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "band far": (lambda path: faults.move_band(path, 500e6), "which is no subband of the band"),
     "lost integrations": (lambda path: faults.lose_integrations(path, 1), "is inconsistent: Nblts is 45, but"),
     "telescope": (edit("Header/telescope_name", b"MeerKAT"), "comes from telescope MeerKAT"),
+    "phased": (edit("Header/phase_type", b"phased"), "has been phased since the correlator wrote it"),
     "Nfreqs": (edit("Header/Nfreqs", 7), "is inconsistent: visdata is"),
     "width": (edit("Header/channel_width", np.nan), "which is no subband of the band"),
     "integration": (edit("Header/integration_time", np.full(45, -1.0)), "has absurd times"),
@@ -96,6 +108,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "polarizations": (edit("Header/polarization_array", [-1, -2]), "XX \\(-5\\) and YY \\(-6\\) are needed"),
     "antennas": (edit("Header/antenna_numbers", np.arange(200, 317)), "which its table lacks"),
     "positions": (edit("Header/antenna_positions", np.zeros((3, 3))), "have positions of shape"),
+    "no position": (edit("Header/antenna_positions", np.full((117, 3), np.nan)), "whose position is no number"),
     "text": (edit("Header/Nbls", b"many"), "holds an entry of the wrong kind"),
     "frequencies": (edit("Header/freq_array", np.full((1, 4), np.nan)), "holds an entry of the wrong kind"),
 }

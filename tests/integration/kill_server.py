@@ -113,7 +113,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "caltables written": lambda: setattr(CaltableRepository, "register", die),
     "own gains registered": lambda: after(tile_stages, "_solve_phases"),
     "corrected without flags": half_corrected,
-    "image under its scratch name": lambda: setattr(scratch, "_flush", die),
+    "image under its scratch name": lambda: setattr(scratch, "flush", die),
     "files published": lambda: setattr(publications, "_commit", die),
     "publication committed": lambda: setattr(publications, "remove_sources", die),
 }

@@ -1,9 +1,10 @@
-"""Medians are medians, and limits follow their definition."""
+"""Medians are medians, and reasons go where they should."""
 
 import numpy as np
 import pytest
 
 from dsa110_contimg.kernels import flags as kernels
+from dsa110_contimg.kernels import medians
 from dsa110_contimg.kernels.baselines import baseline_rows
 
 
@@ -22,14 +23,14 @@ def test_selection_finds_the_upper_median(size: int) -> None:
     rng = np.random.default_rng(size)
     for values in (rng.normal(size=size), rng.integers(0, 3, size)):
         single = values.astype(np.float32)
-        assert kernels._median(single.copy(), size) == np.sort(single)[size // 2]
+        assert medians.median(single.copy(), size) == np.sort(single)[size // 2]
 
 
 @pytest.mark.parametrize("n_time", [1, 2, 3, 5, 8, 23, 24, 33])
 def test_the_network_sorts_columns(n_time: int) -> None:
     table = np.random.default_rng(n_time).normal(size=(n_time, 40)).astype(np.float32)
     expected = np.sort(table, axis=0)
-    kernels._sort_columns(table)
+    medians.sort_columns(table)
     np.testing.assert_array_equal(table, expected)
 
 
@@ -38,31 +39,57 @@ def test_channel_medians_leave_flagged_samples_out() -> None:
     amp = rng.uniform(1.0, 2.0, (24, 30)).astype(np.float32)
     amp[rng.random(amp.shape) < 0.3] = -1.0
     amp[:, 7] = -1.0
-    middle = kernels._channel_medians(amp, np.empty_like(amp))
+    middle = medians.channel_medians(amp, np.empty_like(amp))
     for chan in range(30):
         good = np.sort(amp[:, chan][amp[:, chan] >= 0.0])
         assert middle[chan] == (good[good.size // 2] if good.size else -1.0)
 
 
-def test_one_spike_is_found_and_nothing_else() -> None:
-    rng = np.random.default_rng(4)
-    antenna1, antenna2 = np.zeros(24, np.int32), np.ones(24, np.int32)
-    vis = (10.0 + rng.normal(0, 1, (24, 64, 2)) + 1j * rng.normal(0, 1, (24, 64, 2))).astype(np.complex64)
-    vis[5, 20, 1] = 22.0
-    flags = np.zeros(vis.shape, bool)
-    rows = baseline_rows(antenna1, antenna2)
-    kernels.flag_outliers(vis, flags, rows.order, rows.start, 7.0, 2)
-    assert np.argwhere(flags).tolist() == [[5, 20, 1]]
-
-
-def test_empty_samples() -> None:
-    vis = np.ones((2, 3, 2), np.complex64)
+def test_the_first_look() -> None:
+    """Empty samples get the code, also over the one that gives way; what has a reason does not count."""
+    rng = np.random.default_rng(6)
+    vis = (rng.uniform(1.0, 2.0, (5, 7, 2)) * np.exp(2j * np.pi * rng.random((5, 7, 2)))).astype(np.complex64)
     vis[0, 0, 0], vis[0, 1, 0], vis[1, 2, 1], vis[1, 1, 1] = 0.0, np.nan, np.inf, complex(0.0, np.nan)
-    flags = np.zeros(vis.shape, bool)
-    flags[1, 0, 0] = True
-    kernels.flag_empty(vis, flags)
-    assert sorted(map(tuple, np.argwhere(flags).tolist())) == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 1), (1, 2, 1)]
-    np.testing.assert_array_equal(kernels.count_flags(flags), [[2, 0], [1, 2]])
+    reasons = np.zeros(vis.shape, np.uint8)
+    reasons[4] = 1
+    reasons[0, 0, 0], reasons[2, 3, 0] = 2, 2
+    rows = baseline_rows(np.zeros(5, np.int32), np.ones(5, np.int32))
+    middles, bad = kernels.first_look(vis, reasons, rows.order, rows.start, (3, 2))
+    assert sorted(map(tuple, np.argwhere(reasons == 3).tolist())) == [(0, 0, 0), (0, 1, 0), (1, 1, 1), (1, 2, 1)]
+    np.testing.assert_array_equal(bad, [[10, 9]])
+    amp = np.where(reasons == 0, np.abs(vis), np.nan)
+    expected = np.array(
+        [[np.sort(a[np.isfinite(a)])[np.isfinite(a).sum() // 2] for a in c.T] for c in amp.swapaxes(0, 1)]
+    )
+    expected /= np.sort(expected, axis=0)[3]
+    np.testing.assert_allclose(middles[0], expected, rtol=1e-6)
+
+
+def test_codes_of_rows_channels_and_flags_leave_earlier_reasons() -> None:
+    reasons = np.zeros((3, 4, 2), np.uint8)
+    reasons[0, 0, 0] = 1
+    kernels.enter_rows(reasons, np.array([5, 0, 0], np.uint8))
+    kernels.enter_channels(reasons, np.array([0, 0, 0, 6], np.uint8))
+    flags = np.zeros(reasons.shape, bool)
+    flags[2, 0] = True
+    kernels.enter_flags(reasons, flags, 7)
+    assert reasons[0].tolist() == [[1, 5], [5, 5], [5, 5], [5, 5]]
+    assert reasons[1].tolist() == [[0, 0], [0, 0], [0, 0], [6, 6]]
+    assert reasons[2].tolist() == [[7, 7], [0, 0], [0, 0], [6, 6]]
+    kernels.set_flags(flags, reasons, 5)
+    np.testing.assert_array_equal(flags, (reasons > 0) & (reasons <= 5))
+
+
+def test_counts_add_up() -> None:
+    rng = np.random.default_rng(8)
+    reasons = rng.integers(0, 4, (30, 6, 2)).astype(np.uint8)
+    moment = rng.integers(-1, 3, 30)
+    by_row, by_moment = kernels.count_reasons(reasons, moment, 3, 4)
+    for code in range(4):
+        np.testing.assert_array_equal(by_row[moment >= 0, :, code], (reasons == code).sum(axis=1)[moment >= 0])
+        for now in range(3):
+            np.testing.assert_array_equal(by_moment[now, :, code], (reasons[moment == now] == code).sum(axis=(0, 2)))
+    assert by_row[moment < 0].sum() == 0
 
 
 def test_a_row_has_data_if_one_sample_is_left() -> None:

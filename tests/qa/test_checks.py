@@ -12,6 +12,7 @@ from dsa110_contimg.qa.checks import (
     Check,
     ReferenceSources,
     Verdict,
+    flux_scale_of,
     image_checks,
     mosaic_checks,
     thermal_noise_jy,
@@ -103,13 +104,24 @@ def test_a_good_mosaic_passes_with_values(field: Field) -> None:
     assert checks["completeness"].value is not None
     assert checks["completeness"].value > 0.95
     assert set(checks) == {
-        "dynamic_range", "peak_snr", "negative_fraction", "noise_map", "flux_ratio", "completeness", "astrometry",
+        "dynamic_range", "peak_snr", "negative_fraction", "noise_map", "flux_ratio", "flux_ratio_error", "completeness",
+        "astrometry",
     }  # fmt: skip
 
 
 DEFECTS: dict[str, tuple[str, Verdict, Callable[[Field], dict[str, Check]]]] = {
     "gain off by 25 %": ("flux_ratio", Verdict.FAILED, lambda f: f.checks(f.data * np.float32(0.75))),
     "gain off by 12 %": ("flux_ratio", Verdict.WARNING, lambda f: f.checks(f.data * np.float32(1.12))),
+    "gains of every antenna low by 5 %": (
+        "flux_ratio",
+        Verdict.WARNING,
+        lambda f: f.checks(f.data * np.float32(0.95**2)),
+    ),
+    "gains of every antenna high by 12 %": (
+        "flux_ratio",
+        Verdict.FAILED,
+        lambda f: f.checks(f.data * np.float32(1.12**2)),
+    ),
     "mirrored field": ("astrometry", Verdict.FAILED, lambda f: f.checks(f.data[:, ::-1].copy())),
     "mirrored field misses sources": ("completeness", Verdict.FAILED, lambda f: f.checks(f.data[:, ::-1].copy())),
     "shifted by a third of a beam": ("astrometry", Verdict.FAILED, lambda f: f.checks(shifted(f, 18.0))),
@@ -170,7 +182,7 @@ def test_choice_of_sources_does_not_depend_on_their_measured_flux(field: Field) 
 def test_without_a_catalogue_nothing_passes(field: Field) -> None:
     checks = mosaic_checks(field.image(), field.image(field.noise_map, "noise"), None, OPTIONS)
     named = by_name(checks)
-    for name in ("flux_ratio", "completeness", "astrometry"):
+    for name in ("flux_ratio", "flux_ratio_error", "completeness", "astrometry"):
         assert named[name].verdict is Verdict.UNMEASURED
         assert named[name].value is None
         assert "no reference catalogue" in named[name].reason
@@ -194,6 +206,37 @@ def test_two_reference_sources_are_too_few(field: Field) -> None:
     assert checks["flux_ratio"].verdict is Verdict.UNMEASURED
     assert "2 isolated reference sources" in checks["flux_ratio"].reason
     assert checks["astrometry"].verdict is checks["completeness"].verdict is Verdict.UNMEASURED
+
+
+def drawn(number: int, scatter: float, noise: float, rng: np.random.Generator) -> ReferenceSources:
+    """Return sources on a scale of 0.95, each off by itself and by its noise; one in ten has varied by a factor."""
+    reference = rng.uniform(0.2, 2.0, number)
+    own = 1.0 + scatter * rng.normal(size=number)
+    own[rng.random(number) < 0.1] *= 1.8
+    flux = 0.95 * reference * own + noise * rng.normal(size=number)
+    zero = np.zeros(number)
+    errors = np.full(number, noise)
+    return ReferenceSources(
+        [str(i) for i in range(number)], flux, errors, reference, errors, zero, zero, np.ones(number, bool)
+    )
+
+
+@pytest.mark.parametrize(("scatter", "noise"), [(0.05, 0.002), (0.0, 0.015)])
+def test_the_error_of_the_flux_scale_is_right(scatter: float, noise: float) -> None:
+    rng = np.random.default_rng(17)
+    print("seed 17")
+    scales = [flux_scale_of(drawn(60, scatter, noise, rng)) for _ in range(400)]
+    ratios, errors = np.array([s.ratio for s in scales]), np.array([s.error for s in scales])
+    assert np.median(ratios) == pytest.approx(0.95, abs=0.01)
+    assert np.std(ratios) / np.median(errors) == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_scale_that_is_not_known_well_enough_warns(field: Field) -> None:
+    few = drawn(4, 0.4, 0.002, np.random.default_rng(2))
+    checks = field.checks(sources=few)
+    assert checks["flux_ratio_error"].verdict is Verdict.WARNING
+    assert checks["flux_ratio_error"].value is not None
+    assert f"± {checks['flux_ratio_error'].value:.3f}" in checks["flux_ratio"].reason
 
 
 def test_blended_sources_do_not_set_the_flux_scale(field: Field) -> None:

@@ -11,9 +11,11 @@ would then run against the table's order are conjugated, with UVW negated, so th
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ from dsa110_contimg import telescope
 from dsa110_contimg.errors import IncompleteGroupError, InconsistentGroupError
 from dsa110_contimg.formats import uvh5
 from dsa110_contimg.formats.uvh5 import SubbandHeader
+from dsa110_contimg.formats.uvh5_file import read_parts
 from dsa110_contimg.kernels.fringes import rotate_into
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.visibilities import SkyPosition, Visibilities
@@ -62,16 +65,33 @@ def assemble(headers: Sequence[SubbandHeader], options: ConversionOptions) -> Vi
     ordered = sorted(headers, key=lambda header: -header.index)
     frame = tile_frame(ordered[0])
     shape = (frame.time_mjd.size, frame.freq_hz.size, 2)
-    vis = replace(frame, vis=np.zeros(shape, np.complex64), flags=np.ones(shape, bool))
+    vis = replace(frame, vis=np.empty(shape, np.complex64), flags=np.empty(shape, bool))
+    for index in set(range(telescope.N_SUBBANDS)) - {header.index for header in ordered}:
+        lost = _channels(index, ordered[0].freq_hz.size)
+        vis.vis[:, lost], vis.flags[:, lost] = 0.0, True
     path_m, conjugate = _geometry(ordered[0], vis)
-    n_chan = ordered[0].freq_hz.size
-    for header in ordered:
-        first = (telescope.N_SUBBANDS - 1 - header.index) * n_chan
-        place = slice(first, first + n_chan)
-        raw, bad = uvh5.read_visibilities(header)
-        rotate_into(raw, bad, path_m, header.freq_hz, conjugate, vis.vis[:, place], vis.flags[:, place])
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        # The first error is raised here; what the other threads still read is then of no use to anybody.
+        list(pool.map(lambda header: _read_into(vis, header, path_m, conjugate), ordered))
     logger.info("read group %s: %d subbands, %d rows", ordered[0].group_id, len(ordered), len(vis.time_mjd))
     return vis
+
+
+def _read_into(
+    vis: Visibilities, header: SubbandHeader, path_m: NDArray[np.float64], conjugate: NDArray[np.bool_]
+) -> None:
+    """Read one subband and rotate it into its channels of the tile."""
+    channels = _channels(header.index, header.freq_hz.size)
+    for first, raw, bad in read_parts(header.path, (len(path_m), header.freq_hz.size), header.pol_index):
+        rows = slice(first, first + len(raw))
+        place = (rows, channels)
+        rotate_into(raw, bad, path_m[rows], header.freq_hz, conjugate[rows], vis.vis[place], vis.flags[place])
+
+
+def _channels(index: int, n_chan: int) -> slice:
+    """Return the place of a subband of so many channels in the tile."""
+    first = (telescope.N_SUBBANDS - 1 - index) * n_chan
+    return slice(first, first + n_chan)
 
 
 def check_group(headers: Sequence[SubbandHeader], options: ConversionOptions, group_id: str = "(empty)") -> None:
@@ -117,10 +137,9 @@ def _contradiction(header: SubbandHeader, reference: SubbandHeader) -> str | Non
         return f"{pair} channels: {header.freq_hz.size} and {reference.freq_hz.size}"
     if abs(header.dec_app_deg - reference.dec_app_deg) > 1e-6:
         return f"{pair} declination: {header.dec_app_deg:.4f} and {reference.dec_app_deg:.4f} deg"
-    if np.abs(header.antenna_itrf_m - reference.antenna_itrf_m).max() > 1e-3:
+    if not np.allclose(header.antenna_itrf_m, reference.antenna_itrf_m, rtol=0.0, atol=1e-3, equal_nan=True):
         return f"{pair} antenna positions"
-    n_chan = header.freq_hz.size
-    expected = _band(reference)[(telescope.N_SUBBANDS - 1 - header.index) * n_chan :][:n_chan]
+    expected = _band(reference)[_channels(header.index, header.freq_hz.size)]
     if np.abs(np.sort(header.freq_hz) - expected).max() > 0.1 * header.channel_width_hz:
         return f"the channels of {header.path} do not continue those of {reference.path}"
     return None

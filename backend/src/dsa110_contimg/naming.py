@@ -95,6 +95,16 @@ def caltable_path(stage: Path, ms: Path, kind: str, attempt: int = 1) -> Path:
     return stage / "caltables" / f"{ms.name.removesuffix('.ms')}{CALTABLE_SUFFIXES[kind]}{suffix}"
 
 
+def page_of_caltable(table: Path) -> Path:
+    """Return where the page to judge a caltable by lies: beside it."""
+    return table.with_name(f"{table.name}.png")
+
+
+def flag_page_path(stage: Path, ms: Path) -> Path:
+    """Return the path of the page on what flagging took of a tile."""
+    return stage / "images" / f"{ms.name.removesuffix('.ms')}-flags.png"
+
+
 def caltable_set_name(kind: str, source: str, mid_mjd: float) -> str:
     """Return a registry set name such as bp_3c286_60238."""
     return f"{kind.lower()}_{source.lower().replace(' ', '_')}_{int(mid_mjd)}"

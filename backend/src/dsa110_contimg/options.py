@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from dsa110_contimg.telescope import DISH_DIAMETER_M
+
 
 def option(default: Any, help_text: str) -> Any:  # noqa: ANN401 - dataclasses.field has no better type
     """Declare an options field with its default and the sentence that explains it."""
@@ -27,9 +29,19 @@ class ConversionOptions:
 class FlaggingOptions:
     """What is thrown away before solving."""
 
-    outlier_mad: float = option(7.0, "Amplitudes above the median plus this many MAD (as sigma) are outliers.")
+    engine: str = option(
+        "own", "What finds interference: 'own', or 'aoflagger' with its default strategy, where it is installed."
+    )
+    interference_sigma: float = option(
+        3.9, "A single sample this many scatters above the noise is interference; runs of samples need less."
+    )
+    gap_fraction: float = option(0.02, "Interference with gaps of at most this fraction of its length is closed.")
     dead_fraction: float = option(0.95, "An antenna with more than this fraction of zero or flagged data is dead.")
     edge_channels: int = option(0, "Channels flagged at both ends of each subband.")
+    band_edge_channels: int = option(0, "Channels flagged at both ends of the band.")
+    shadow_m: float = option(
+        DISH_DIAMETER_M, "An antenna is shadowed by one that is nearer to it than this across the line of sight."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +51,19 @@ class CalibrationOptions:
     min_snr: float = option(3.0, "Solutions with a lower signal-to-noise ratio are flagged.")
     min_baselines: int = option(4, "Fewest baselines to an antenna for a solution.")
     min_uv_m: float = option(0.0, "Baselines shorter than this many metres do not take part in solving.")
+    robust: bool = option(True, "Weigh down samples and baselines that the model misses by more than three sigma.")
     reference_antenna: str = option("", "Reference antenna by name; empty picks the healthiest near the center.")
     model_min_flux_jy: float = option(0.05, "Faintest catalogue source in the sky model, before the primary beam.")
     model_radius_deg: float = option(3.5, "Catalogue sources within this radius of the pointing are in the model.")
     bp_validity_h: float = option(24.0, "A bandpass holds for this many hours on either side of its transit.")
     g_validity_min: float = option(30.0, "A gain solution holds for this many minutes on either side.")
     dec_tolerance_deg: float = option(0.5, "Tables from a strip farther away in declination are never applied.")
+    min_common_antennas: float = option(
+        0.5, "A table with solutions of a smaller fraction of a tile's antennas is not applied to it."
+    )
     min_calibrator_jy: float = option(5.0, "Faintest bandpass calibrator, after the primary beam.")
     transit_wait_h: float = option(24.0, "A tile without a bandpass waits this long for a transit (0 with --once).")
+    selfcal_rounds: int = option(0, "Rounds of phase self-calibration on a tile's own CLEAN model; 0 is off.")
     max_flagged: float = option(0.3, "A table with more of its present antennas' solutions flagged fails its QA.")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.kernels.beams import airy_power
-from dsa110_contimg.kernels.predict import predict_evenly_spaced, predict_numpy
+from dsa110_contimg.kernels.predict import predict_evenly_spaced, predict_numpy, taper_axes
 from dsa110_contimg.kernels.sphere import direction_cosines, separation
 from dsa110_contimg.telescope import DISH_DIAMETER_M
 
@@ -69,6 +69,8 @@ class Visibilities:
     field_name: str = ""
     aberration: float = 1.0
     """Factor from measured to true offsets from the phase center (telescope.aberration_scale)."""
+    dish_diameter_m: float = DISH_DIAMETER_M
+    """NaN where it is not known, or dishes differ."""
 
     @property
     def n_antennas(self) -> int:
@@ -88,7 +90,7 @@ class Visibilities:
 
 @dataclass(frozen=True)
 class SkyModel:
-    """Point sources with spectra: log10 S(f) = log10 S0 + Σ_k c_k log10(f/f0)^(k+1)."""
+    """Points and Gaussians with spectra: log10 S(f) = log10 S0 + Σ_k c_k log10(f/f0)^(k+1)."""
 
     names: list[str]
     ra_deg: NDArray[np.float64]
@@ -98,6 +100,13 @@ class SkyModel:
     spectrum: NDArray[np.float64]
     """(n_source, n_term); the first term is the spectral index."""
     ref_freq_hz: float = 1.4e9
+    gaussian: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
+    """(n_source, 3): full widths at half maximum of the major and the minor axis, arcsec, and the position angle, deg,
+    east of north at the source; zeros (and everything, if nothing is given) are points."""
+
+    def __post_init__(self) -> None:
+        if len(self.gaussian) != len(self.names):
+            object.__setattr__(self, "gaussian", np.zeros((len(self.names), 3)))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -120,7 +129,14 @@ class SkyModel:
             flux_jy=self.flux_jy[index],
             spectrum=self.spectrum[index],
             ref_freq_hz=self.ref_freq_hz,
+            gaussian=self.gaussian[index],
         )
+
+    def taper_axes(self, center: SkyPosition) -> NDArray[np.float64]:
+        """Return the axes of the Gaussians as `kernels.predict` takes them, toward a phase center, (n_source, 2, 3)."""
+        radians = np.radians(self.gaussian / [3600.0, 3600.0, 1.0])
+        ra0, dec0 = np.radians(center).tolist()
+        return taper_axes(np.radians(self.ra_deg), np.radians(self.dec_deg), (ra0, dec0), radians)
 
 
 @dataclass
@@ -149,6 +165,13 @@ class Gains:
     dec_deg: float
     """Declination of the strip on which it was solved."""
     metadata: dict[str, str] = field(default_factory=dict)
+    errors: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Same shape; 1σ of the real part of a value (K: of the delay in ns; GP, 2G: of the phase in radians). NaN where
+    flagged, and everywhere if nothing is given."""
+
+    def __post_init__(self) -> None:
+        if self.errors.size == 0:
+            self.errors = np.full(self.values.shape, np.nan)
 
 
 @dataclass
@@ -212,7 +235,7 @@ def predict(vis: Visibilities, sky: SkyModel, *, with_beam: bool = True) -> NDAr
     vis
         Gives uvw, times, channels, phase center and pointings; its visibilities are not looked at.
     sky
-        Point sources; positions are exact, no pixel grid is involved.
+        Points and Gaussians; positions are exact, no pixel grid is involved.
     with_beam
         False leaves the primary beam out.
     """
@@ -224,8 +247,8 @@ def predict(vis: Visibilities, sky: SkyModel, *, with_beam: bool = True) -> NDAr
     if with_beam and vis.pointing_mjd.size:
         time_index = np.abs(vis.time_mjd[:, None] - vis.pointing_mjd[None, :]).argmin(axis=1)
         amplitude = amplitude * beam_response(vis, sky.ra_deg, sky.dec_deg)
-    single = np.ascontiguousarray(amplitude, np.float32)
+    single, axes = np.ascontiguousarray(amplitude, np.float32), sky.taper_axes(vis.phase_center)
     steps = np.diff(vis.freq_hz)
     if steps.size and np.allclose(steps, steps[0], rtol=1e-6):
-        return np.asarray(predict_evenly_spaced(vis.uvw_m, time_index, vis.freq_hz[0], steps[0], lmn, single))
-    return predict_numpy(vis.uvw_m, time_index, vis.freq_hz, lmn, single)
+        return np.asarray(predict_evenly_spaced(vis.uvw_m, time_index, vis.freq_hz[0], steps[0], lmn, single, axes))
+    return predict_numpy(vis.uvw_m, time_index, vis.freq_hz, lmn, single, axes)

@@ -32,6 +32,10 @@ from dsa110_contimg.visibilities import Gains, Visibilities
 
 logger = logging.getLogger(__name__)
 
+SAME_MOMENT = 1e-4
+"""An entry this near, in parts of an interval, is taken alone: dates are rounded to 0.1 ms, and the next entry may
+be of quite another size."""
+
 
 def apply(
     vis: Visibilities,
@@ -59,7 +63,7 @@ def apply(
     Raises
     ------
     CalibrationError
-        If there is no table, or one belongs to another strip, array or number of polarizations.
+        If there is no table, or one belongs to another strip, array, band or number of polarizations.
     """
     if not gains:
         raise CalibrationError(f"no calibration table for {vis.field_name or 'the tile'}: solve or register one first")
@@ -107,7 +111,7 @@ def scale_weights(vis: Visibilities) -> NDArray[np.float64]:
 
 
 def _refuse_foreign(vis: Visibilities, table: Gains, options: CalibrationOptions) -> None:
-    """Raise CalibrationError unless the table belongs to this strip, array and set of polarizations."""
+    """Raise CalibrationError unless the table belongs to this strip, array, band and set of polarizations."""
     dec_deg = vis.phase_center.dec_deg
     if vis.pointing_mjd.size:
         dec_deg = float(np.degrees(mean_direction(*np.radians(vis.pointing_icrs_deg).T)[1]))
@@ -122,6 +126,12 @@ def _refuse_foreign(vis: Visibilities, table: Gains, options: CalibrationOptions
         raise CalibrationError(
             f"{name} has {table.values.shape[3]} polarizations and the visibilities {vis.vis.shape[2]}: "
             "solve it on the same polarizations"
+        )
+    low, high = table.freq_hz[0] - 0.5 * vis.channel_width_hz, table.freq_hz[-1] + 0.5 * vis.channel_width_hz
+    if table.freq_hz.size > 1 and not ((vis.freq_hz >= low) & (vis.freq_hz <= high)).any():
+        raise CalibrationError(
+            f"{name} covers {low / 1e6:.2f} to {high / 1e6:.2f} MHz and {vis.field_name or 'the tile'} "
+            f"{vis.freq_hz[0] / 1e6:.2f} to {vis.freq_hz[-1] / 1e6:.2f} MHz: solve one in this band"
         )
     if not set(table.antenna_names) & set(vis.antenna_names):
         raise CalibrationError(f"{name} shares no antenna name with {vis.field_name or 'the tile'}: another array's?")
@@ -175,7 +185,8 @@ def bracket(
     high = np.clip(np.searchsorted(have, want), 1, have.size - 1)
     low = high - 1
     share = np.clip((want - have[low]) / (have[high] - have[low]), 0.0, 1.0)
-    return low, high, share
+    whole = np.round(share)
+    return low, high, np.where(np.abs(share - whole) < SAME_MOMENT, whole, share)
 
 
 def mix(

@@ -3,18 +3,21 @@ r"""Judge solutions before anything is calibrated with them.
 Every check is one measured number against two limits. Fractions count present antennas only (those that had rows in
 the data: an antenna that the array lacks is no fault of the table). Amplitudes are those of antennas: their median
 over everything else. Roughness of phase is measured between neighbors, channels for a bandpass, intervals for
-G over time, and the two polarizations for a single interval, where both look through the same sky:
+G over time, and the two polarizations for a single interval, where both look through the same sky. `defects` says
+what a noisy antenna, a jump and a spike are; a few are an antenna's matter, and many the table's.
 
-    scatter = 1.4826 · MAD(φ_{i+1} − φ_i) / √2
+A check that fails keeps the table, and those solved with it, from being used. One that warns lets a person look.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_contimg.calibration import defects
+from dsa110_contimg.flux_scale import POSITIONS, anchor_systematic
 from dsa110_contimg.options import CalibrationOptions
 from dsa110_contimg.visibilities import Gains
 
@@ -26,6 +29,12 @@ AMPLITUDE_SCATTER = (0.5, 1.0)
 AMPLITUDE_RANGE = {"BP": (5.0, 10.0), "G": (1.3, 2.0)}
 PHASE_SCATTER_DEG = (30.0, 90.0)
 DELAY_NS = (500.0, 1500.0)
+ANTENNAS_WITH_DEFECTS = (0.1, 0.25)
+SPIKES = (0.01, 0.05)
+ROUGHNESS = (0.1, 0.3)
+SOURCE_OFFSET_DEG = (1.35, 2.7)
+"""Half the beam's width, and all of it: no strip farther away sees the calibrator."""
+NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -71,9 +80,54 @@ def _assess_one(table: Gains, options: CalibrationOptions) -> list[SolutionCheck
         checks.append(_judge(table, "amplitude_range", _range(amplitude), AMPLITUDE_RANGE[table.kind]))
     if table.kind != "K":
         checks.append(_judge(table, "phase_scatter_deg", phase_scatter_deg(values), PHASE_SCATTER_DEG))
-    if table.kind == "BP" and table.flux_anchor in ("catalogue", "none"):
-        reason = f"flux scale set by '{table.flux_anchor}', not by a calibrator"
-        checks.append(SolutionCheck(f"{table.kind}.flux_anchor", None, None, None, "warning", reason))
+        checks += _defects(table, values, present)
+    return [*checks, *_anchor(table)]
+
+
+def _defects(table: Gains, values: NDArray[np.complex128], present: NDArray[np.int64]) -> list[SolutionCheck]:
+    """Return the checks of single antennas and channels, each naming those that are not right."""
+    solved = np.asarray(np.isfinite(values.real).any(axis=(0, 2)))
+    names = [table.antenna_names[antenna] for antenna in present]
+    checks = [_counted(table, "noisy_antennas", defects.noisy(values, table.snr[:, present]), solved, names)]
+    if values.shape[2] < defects.AROUND:
+        return checks
+    spikes = defects.spikes(values)
+    known = int(np.isfinite(values.real).sum())
+    return [
+        *checks,
+        _counted(table, "phase_jumps", defects.jumps(values), solved, names),
+        _judge(table, "interference", float(spikes.sum() / known) if known else None, SPIKES),
+        _judge(table, "roughness", defects.roughness(values), ROUGHNESS),
+    ]
+
+
+def _counted(
+    table: Gains, quantity: str, bad: NDArray[np.bool_], solved: NDArray[np.bool_], names: Sequence[str]
+) -> SolutionCheck:
+    """Return the check of the fraction of antennas with a defect; its reason names them."""
+    fraction = float((bad & solved).sum() / solved.sum()) if solved.any() else None
+    check = _judge(table, quantity, fraction, ANTENNAS_WITH_DEFECTS)
+    hit = np.asarray((bad & solved).any(axis=1))
+    which = [name for name, found in zip(names, hit, strict=True) if found]
+    if not which:
+        return check
+    more = f" and {len(which) - NAMED} more" if len(which) > NAMED else ""
+    return replace(check, reason=f"{check.reason}: antennas {', '.join(which[:NAMED])}{more}")
+
+
+def _anchor(table: Gains) -> list[SolutionCheck]:
+    """Return what can be said about what sets the scale: whether the strip can see it, and how well it is known."""
+    anchor = table.flux_anchor
+    if anchor not in POSITIONS:
+        reason = f"flux scale set by '{anchor}', not by a calibrator"
+        doubtful = table.kind == "BP"
+        return [SolutionCheck("BP.flux_anchor", None, None, None, "warning", reason)] if doubtful else []
+    offset = abs(POSITIONS[anchor].dec_deg - table.dec_deg)
+    checks = [_judge(table, "source_offset_deg", offset, SOURCE_OFFSET_DEG)]
+    if table.kind == "BP":
+        error = anchor_systematic(anchor)
+        reason = f"{anchor} is known within {error:.0%} on the scale of Perley & Butler 2017" if error else "steady"
+        checks.append(SolutionCheck("BP.flux_anchor", error, None, None, "passed", reason))
     return checks
 
 

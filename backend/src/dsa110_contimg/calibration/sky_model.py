@@ -9,6 +9,7 @@ A calibrator transits when its hour angle is zero at the tee's longitude; near t
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -96,11 +97,15 @@ def transiting_calibrator(
 
 def transit_mjd(ra_deg: float, dec_deg: float, near_mjd: float) -> float:
     """Return the upper transit of an ICRS position that is nearest to a time (MJD, UTC)."""
-    mjd = near_mjd
+    return float(transit_mjds(ra_deg, dec_deg, np.array([near_mjd]))[0])
+
+
+def transit_mjds(ra_deg: float, dec_deg: float, near_mjd: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper transits of an ICRS position that are nearest to times (MJD, UTC), of the same shape (n,)."""
+    mjd = near_mjd.astype(float)
     for _ in range(3):
-        longitude, _latitude = spherical(icrs_to_itrs(ra_deg, dec_deg, mjd)[0])
-        ahead = (longitude[0] - np.degrees(TEE_LONGITUDE_RAD) + 180.0) % 360.0 - 180.0
-        mjd += float(ahead) / TURN_DEG_PER_DAY
+        longitude, _latitude = spherical(icrs_to_itrs(ra_deg, dec_deg, mjd)[:, 0])
+        mjd += ((longitude - np.degrees(TEE_LONGITUDE_RAD) + 180.0) % 360.0 - 180.0) / TURN_DEG_PER_DAY
     return mjd
 
 
@@ -120,7 +125,22 @@ def referred(sky: SkyModel, ref_freq_hz: float) -> SkyModel:
         moved = Polynomial([0.0, *sky.spectrum[i]])(Polynomial([shift, 1.0]))
         flux[i] *= 10.0 ** moved.coef[0]
         spectrum[i, : moved.coef.size - 1] = moved.coef[1:]
-    return SkyModel(sky.names, sky.ra_deg, sky.dec_deg, flux, spectrum, ref_freq_hz)
+    return replace(sky, flux_jy=flux, spectrum=spectrum, ref_freq_hz=ref_freq_hz)
+
+
+def joined(one: SkyModel, other: SkyModel) -> SkyModel:
+    """Return the sources of two models of the same reference frequency in one."""
+    terms = max(one.spectrum.shape[1], other.spectrum.shape[1])
+    padded = [np.pad(part.spectrum, ((0, 0), (0, terms - part.spectrum.shape[1]))) for part in (one, other)]
+    return SkyModel(
+        names=one.names + other.names,
+        ra_deg=np.concatenate([one.ra_deg, other.ra_deg]),
+        dec_deg=np.concatenate([one.dec_deg, other.dec_deg]),
+        flux_jy=np.concatenate([one.flux_jy, other.flux_jy]),
+        spectrum=np.concatenate(padded),
+        ref_freq_hz=one.ref_freq_hz,
+        gaussian=np.concatenate([one.gaussian, other.gaussian]),
+    )
 
 
 def _replace(sky: SkyModel, calibrator: SkyModel) -> SkyModel:
@@ -131,16 +151,7 @@ def _replace(sky: SkyModel, calibrator: SkyModel) -> SkyModel:
         )
     )
     rest = sky.select(apart > REPLACE_DEG)
-    terms = max(rest.spectrum.shape[1], calibrator.spectrum.shape[1])
-    padded = [np.pad(part.spectrum, ((0, 0), (0, terms - part.spectrum.shape[1]))) for part in (calibrator, rest)]
-    return SkyModel(
-        names=calibrator.names + rest.names,
-        ra_deg=np.concatenate([calibrator.ra_deg, rest.ra_deg]),
-        dec_deg=np.concatenate([calibrator.dec_deg, rest.dec_deg]),
-        flux_jy=np.concatenate([calibrator.flux_jy, rest.flux_jy]),
-        spectrum=np.concatenate(padded),
-        ref_freq_hz=sky.ref_freq_hz,
-    )
+    return joined(calibrator, rest)
 
 
 def _distance_deg(vis: Visibilities, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -79,6 +79,7 @@ def _print(view: Overview, console: Console) -> None:
     older = _not_told(view.failed, view.last_failures)
     _section("failed", older.items(), "red", console)
     _section("quarantined", _not_told(view.quarantined, view.last_failures).items(), "red", console)
+    _section("calibration", view.calibration.items(), "yellow", console)
     _section("not published", view.not_published.items(), "yellow", console)
 
 

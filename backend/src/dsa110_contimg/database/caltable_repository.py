@@ -56,7 +56,8 @@ class CaltableRepository:
         quality
             Measured figures, stored as JSON.
         provenance
-            Further columns: cal_field, refant, flux_anchor, source_ms_path, dec_deg, qa_status, notes, created_at.
+            Further columns: cal_field, refant, flux_anchor, source_ms_path, dec_deg, qa_status, notes, created_at,
+            solver_command, solver_version, solver_params.
             A table with qa_status 'failed' is registered inactive.
 
         Raises
@@ -129,6 +130,20 @@ class CaltableRepository:
             choices = [[r for r in rows if r.table_type in kinds] for kinds in accepted_types(table_type)]
             rows = next((choice for choice in choices if choice), [])
         return sorted(rows, key=lambda r: (r.order_index, abs(_mid(r) - mjd), -r.created_at, -r.id))
+
+    @staticmethod
+    def list_near(session: Session, mjd: float, *, table_type: str, reach_days: float) -> list[Caltable]:
+        """Return the active tables of a type that are on disk and hold at most so many days from a time."""
+        near = (Caltable.valid_start_mjd <= mjd + reach_days, Caltable.valid_end_mjd >= mjd - reach_days)
+        query = select(Caltable).where(Caltable.active == 1, Caltable.table_type == table_type, *near)
+        rows = session.scalars(query.order_by(Caltable.id)).all()
+        return [row for row in rows if CaltableRepository._on_disk(session, row)]
+
+    @staticmethod
+    def list_solved_on(session: Session, ms_path: str) -> list[Caltable]:
+        """Return the active tables that were solved on a Measurement Set, in the order of their solves."""
+        query = select(Caltable).where(Caltable.active == 1, Caltable.source_ms_path == ms_path)
+        return list(session.scalars(query.order_by(Caltable.id)))
 
     @staticmethod
     def _on_disk(session: Session, row: Caltable) -> bool:

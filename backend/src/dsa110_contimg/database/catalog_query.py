@@ -11,13 +11,14 @@ in right ascension, and all of it when the circle holds a pole.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import ColumnElement, and_, literal, select
+from sqlalchemy import ColumnElement, and_, literal, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from dsa110_contimg.database.bulk import in_parts
 from dsa110_contimg.database.models import CatalogSource, Source
 from dsa110_contimg.database.models.base import ZONES_PER_DEG
 from dsa110_contimg.database.session import get_session
@@ -174,10 +175,11 @@ def find_sources(session: Session, center: SkyPosition, radius_deg: float, min_f
 
 
 def load_sky_model(session: Session, center: SkyPosition, radius_deg: float, min_flux_jy: float) -> SkyModel:
-    """Return the catalogue around a position as point sources, named by their source ids.
+    """Return the catalogue around a position as points and Gaussians, named by their source ids.
 
     A source of unknown spectral index gets DEFAULT_SPECTRAL_INDEX; how many do is logged, and
-    `assumed_spectra` names them.
+    `assumed_spectra` names them. A source has the size that FIRST gives it, freed from FIRST's beam; where neighbors
+    confuse it, that is the size of a part of it, and a point stands for it.
     """
     rows = [row for row in find_sources(session, center, radius_deg, min_flux_jy) if row.s_nvss is not None]
     assumed = assumed_spectra(rows)
@@ -191,6 +193,23 @@ def load_sky_model(session: Session, center: SkyPosition, radius_deg: float, min
         flux_jy=np.array([row.s_nvss for row in rows], dtype=float),
         spectrum=np.array(alpha, dtype=float).reshape(-1, 1),
         ref_freq_hz=CATALOG_FREQ_HZ,
+        gaussian=np.array([_gaussian(row) for row in rows], dtype=float).reshape(-1, 3),
+    )
+
+
+def _gaussian(row: Source) -> tuple[float, float, float]:
+    """Return major and minor axis (arcsec) and position angle (deg); zeros where they are not known."""
+    major, minor, angle = row.first_size_maj_arcsec, row.first_size_min_arcsec, row.first_size_pa_deg
+    if row.confusion_flag or major is None or minor is None or angle is None:
+        return 0.0, 0.0, 0.0
+    return major, minor, angle
+
+
+def extended_sources(session: Session, names: Iterable[str]) -> frozenset[str]:
+    """Return those of some sources that are larger than a beam or several in one: a point's flux is not theirs."""
+    query = select(Source.source_id).where(or_(Source.resolved_flag == 1, Source.confusion_flag == 1))
+    return frozenset(
+        source for part in in_parts(names) for source in session.scalars(query.where(Source.source_id.in_(part)))
     )
 
 

@@ -8,8 +8,10 @@ ANTENNA, FIELD, SPECTRAL_WINDOW, OBSERVATION and HISTORY, as `casatasks.applycal
     G, GP, 2G     subtype "G Jones", CPARAM
 
 Gains corrupt: V_corrected = V / (g_ANTENNA1 conj(g_ANTENNA2)), which is ours too. ANTENNA2 of a row is the reference
-antenna. What CASA has no place for (kind, source, flux anchor, strip, metadata) is in keywords that start with
-CONTIMG_; tables without them load as well. On disk parameters are single precision, and zero where flagged.
+antenna. PARAMERR is `Gains.errors`, zero where no error is known. What CASA has no place for (kind, source, flux
+anchor, strip, metadata) is in keywords that start with CONTIMG_; tables without them load as well: their source is the
+name of the field, their strip is not known. On disk parameters are single precision, and zero where flagged; channels
+that descend, as those of a lower sideband, are turned around when read.
 
 A table is written beside its place under a name that ends in `.partial`, flushed to disk, and then renamed.
 """
@@ -17,7 +19,10 @@ A table is written beside its place under a name that ends in `.partial`, flushe
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from casacore import tables
@@ -31,7 +36,6 @@ from dsa110_contimg.visibilities import Gains
 DAY_S = 86400.0
 SUBTYPES = {"K": "K Jones", "BP": "B Jones", "G": "G Jones", "GP": "G Jones", "2G": "G Jones"}
 KINDS = {"K Jones": "K", "B Jones": "BP", "G Jones": "G"}
-POLARIZATION_COUNT = 2
 
 
 def save(path: Path, gains: Gains) -> None:
@@ -78,28 +82,55 @@ def load(path: Path, spectral_window: int | None = None) -> Gains:
     CalibrationError
         If the table has several spectral windows and none was named.
     """
-    try:
-        main = tables.table(str(path), ack=False)
-    except RuntimeError as error:
-        raise BadInputError(f"{path} is not a readable caltable: {error}") from error
-    with main:
-        kind = KINDS.get(main.info().get("subType", ""))
-        if main.info().get("type") != "Calibration" or kind is None:
-            raise BadInputError(f"{path} is not a K, B or G caltable but {main.info()}")
-        windows = np.unique(main.getcol("SPECTRAL_WINDOW_ID")) if main.nrows() else np.array([0])
-        if spectral_window is None and windows.size != 1:
-            raise CalibrationError(f"{path} holds spectral windows {windows.tolist()}: name one")
-        window = int(windows[0]) if spectral_window is None else spectral_window
-        keywords = main.getkeywords()
+    with _opened(path) as main:
+        windows = _windows(main)
+        if spectral_window is None and len(windows) != 1:
+            raise CalibrationError(f"{path} holds spectral windows {windows}: name one")
+        window = windows[0] if spectral_window is None else spectral_window
+        if window not in windows:
+            raise CalibrationError(f"{path} has no solutions of spectral window {window}: it holds {windows}")
+        kind, keywords = KINDS[main.info()["subType"]], main.getkeywords()
         with main.query(f"SPECTRAL_WINDOW_ID == {window}") as rows:
             return _assemble(path, kind, window, keywords, rows)
+
+
+def spectral_windows(path: Path) -> list[int]:
+    """Return the spectral windows that a caltable has solutions of.
+
+    Raises
+    ------
+    BadInputError
+        If it is no caltable of a kind we know.
+    """
+    with _opened(path) as main:
+        return _windows(main)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tables.table]:
+    """Open a table for reading and see that it is a caltable of a kind we know; what is damaged is bad input."""
+    try:
+        with tables.table(str(path), ack=False) as main:
+            if main.info().get("type") != "Calibration" or main.info().get("subType") not in KINDS:
+                raise BadInputError(f"{path} is not a K, B or G caltable but {main.info()}")
+            if not main.nrows():
+                raise BadInputError(f"{path} is a caltable without solutions: solve it again")
+            yield main
+    except RuntimeError as error:
+        raise BadInputError(f"{path} is not a readable caltable: {error}") from error
+
+
+def _windows(main: tables.table) -> list[int]:
+    return [int(window) for window in np.unique(main.getcol("SPECTRAL_WINDOW_ID"))]
 
 
 def _put_rows(main: tables.table, gains: Gains) -> None:
     """Write one row per time and antenna."""
     n_time, n_ant, n_freq, n_pol = gains.values.shape
     n_row = n_time * n_ant
-    reference = gains.antenna_names.index(gains.reference_antenna)
+    # Without a reference antenna (delays that a correlator set) CASA has -1.
+    names = gains.antenna_names
+    reference = names.index(gains.reference_antenna) if gains.reference_antenna in names else -1
     main.addrows(n_row)
     main.putcol("TIME", np.repeat(gains.time_mjd * DAY_S, n_ant))
     main.putcol("INTERVAL", np.zeros(n_row))
@@ -113,8 +144,7 @@ def _put_rows(main: tables.table, gains: Gains) -> None:
     snr = gains.snr.reshape(n_row, n_freq, n_pol)
     main.putcol("FLAG", flags)
     main.putcol("SNR", snr.astype(np.float32))
-    scale = np.ones_like(snr) if gains.kind == "K" else np.abs(values)
-    error = np.where(snr > 0.0, scale / np.where(snr > 0.0, snr, 1.0), 0.0)
+    error = np.where(flags, 0.0, np.nan_to_num(gains.errors.reshape(n_row, n_freq, n_pol)))
     main.putcol("PARAMERR", error.astype(np.float32))
     main.putcol("WEIGHT", np.ones(values.shape, np.float32))
     if gains.kind == "K":
@@ -148,31 +178,45 @@ def _assemble(path: Path, kind: str, window: int, keywords: dict[str, str | floa
         reference_hz = float(windows.getcell("REF_FREQUENCY", window))
     times, row_time = np.unique(rows.getcol("TIME"), return_inverse=True)
     antenna = rows.getcol("ANTENNA1")
+    if np.unique(row_time * len(names) + antenna).size != antenna.size:
+        raise BadInputError(f"{path} has several solutions of one antenna at one time in spectral window {window}")
     raw = np.asarray(rows.getcol("FPARAM" if kind == "K" else "CPARAM"), np.complex128)
     flag = rows.getcol("FLAG").astype(bool)
-    shape = (times.size, len(names), *raw.shape[1:])
-    values, flags, snr = np.full(shape, np.nan + 1j * np.nan), np.ones(shape, bool), np.zeros(shape)
-    values[row_time, antenna] = np.where(flag, np.nan + 1j * np.nan, raw)
-    flags[row_time, antenna] = flag
-    snr[row_time, antenna] = rows.getcol("SNR")
-    ascending = np.argsort(freq_hz)
+    error = np.asarray(rows.getcol("PARAMERR"), np.float64)
+    # Channels ascend in what we hand out, whatever the sideband.
+    upward = slice(None) if kind == "K" else np.argsort(freq_hz)
+
+    def spread(values: NDArray[Any], empty: complex) -> NDArray[Any]:
+        grid = np.full((times.size, len(names), *values.shape[1:]), empty, values.dtype)
+        grid[row_time, antenna] = values
+        return np.asarray(grid[:, :, upward])
+
     reference = rows.getcol("ANTENNA2")
     fallback = names[reference[0]] if reference.size and reference[0] >= 0 else ""
     return Gains(
         kind=str(keywords.get("CONTIMG_KIND", kind)),
         time_mjd=times / DAY_S,
-        freq_hz=np.array([reference_hz]) if kind == "K" else freq_hz[ascending],
-        values=values if kind == "K" else values[:, :, ascending],
-        flags=flags if kind == "K" else flags[:, :, ascending],
-        snr=snr if kind == "K" else snr[:, :, ascending],
+        freq_hz=np.array([reference_hz]) if kind == "K" else freq_hz[upward],
+        values=spread(np.where(flag, complex(np.nan, np.nan), raw), complex(np.nan, np.nan)),
+        flags=spread(flag, True),
+        snr=spread(np.asarray(rows.getcol("SNR"), np.float64), 0.0),
+        errors=spread(np.where(flag | (error <= 0.0), np.nan, error), np.nan),
         reference_antenna=str(keywords.get("CONTIMG_REFERENCE_ANTENNA", fallback)),
         antenna_names=names,
         antenna_itrf_m=_unknown_as_nan(positions),
-        source=str(keywords.get("CONTIMG_SOURCE", "")),
+        source=str(keywords.get("CONTIMG_SOURCE", _field_names(path, rows))),
         flux_anchor=str(keywords.get("CONTIMG_FLUX_ANCHOR", "unknown")),
         dec_deg=float(keywords.get("CONTIMG_DEC_DEG", np.nan)),
         metadata=json.loads(str(keywords.get("CONTIMG_METADATA", "{}"))),
     )
+
+
+def _field_names(path: Path, rows: tables.table) -> str:
+    """Return the names of the fields that solutions were solved on, joined by commas."""
+    with tables.table(str(path / "FIELD"), ack=False) as fields:
+        names = fields.getcol("NAME")
+    found = np.unique(rows.getcol("FIELD_ID"))
+    return ",".join(names[field] for field in found if 0 <= field < len(names))
 
 
 def _unknown_as_nan(positions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from casacore import tables
 
+from dsa110_contimg.flux_scale import POSITIONS
 from dsa110_contimg.telescope import BAND_HIGH_HZ, BAND_LOW_HZ, DISH_DIAMETER_M, TELESCOPE_NAME
-from dsa110_contimg.visibilities import Gains
+from dsa110_contimg.visibilities import Gains, SkyPosition
 
 DAY_S = 86400.0
 TOPO = 5
@@ -164,7 +165,8 @@ def _antennas(gains: Gains) -> dict[str, Any]:
 
 
 def _field(gains: Gains) -> dict[str, Any]:
-    direction = np.radians([[0.0, gains.dec_deg]])
+    position = POSITIONS.get(gains.source, SkyPosition(0.0, gains.dec_deg))
+    direction = np.nan_to_num(np.radians([position]))
     return {
         "NAME": [gains.source],
         "CODE": [""],

@@ -5,7 +5,7 @@ of the dishes at each integration, which the primary beam follows. Sets of other
 parallel hands of one field and one spectral window.
 
 A set is written, or written anew, under a scratch name beside its final one, flushed to disk, and renamed: a set with
-its final name is whole.
+its final name is whole. A set that lost a part all the same is named, whichever part it is.
 """
 
 import errno
@@ -20,7 +20,7 @@ import numpy as np
 from casacore import tables
 from numpy.typing import NDArray
 
-from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.errors import BadInputError, UnreadableDataError
 from dsa110_contimg.formats.ms_subtables import SECONDS_PER_DAY, write_subtables
 from dsa110_contimg.formats.scratch import exchange, flush, scratch_path
 from dsa110_contimg.kernels.flags import rows_with_data
@@ -34,7 +34,7 @@ OVERHEAD_BYTES = 8_000_000
 
 
 def save(path: Path, vis: Visibilities) -> Path:
-    """Write a Measurement Set with its DATA column, beside and renamed; CORRECTED_DATA is there, but empty.
+    """Write a Measurement Set with its DATA column, beside and renamed; calibration adds CORRECTED_DATA.
 
     Raises
     ------
@@ -50,6 +50,7 @@ def save(path: Path, vis: Visibilities) -> Path:
         _write(scratch, vis)
         flush_folder(scratch)
         scratch.rename(path)
+        flush(path.parent)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -92,9 +93,10 @@ def load(path: Path, column: str = "CORRECTED_DATA", *, field: int | None = None
     ------
     BadInputError
         If it is no Measurement Set, or holds several fields or spectral windows to choose from.
+    UnreadableDataError
+        If a part of it is missing, cut off or damaged.
     """
-    table = _open(path)
-    with table:
+    with _reading(path) as table:
         rows = _choose_rows(path, table, field)
         return _read(path, rows, _choose_column(path, rows, column))
 
@@ -131,9 +133,9 @@ def verify(path: Path, vis: Visibilities) -> None:
     BadInputError
         If rows, columns or the last visibility are not those that were written.
     """
-    with _open(path) as table:
+    with _reading(path) as table:
         last = table.nrows() - 1
-        whole = {"DATA", "CORRECTED_DATA", "FLAG", "WEIGHT", "UVW"} <= set(table.colnames())
+        whole = {"DATA", "FLAG", "WEIGHT", "UVW"} <= set(table.colnames())
         if not whole or last + 1 != len(vis.time_mjd) or not np.array_equal(table.getcell("DATA", last), vis.vis[last]):
             raise BadInputError(f"{path} is not what was written to it; remove it and convert the group again")
 
@@ -148,6 +150,11 @@ def write_calibrated(path: Path, vis: Visibilities) -> None:
     """Write CORRECTED_DATA, FLAG, WEIGHT and SIGMA of one of our sets; a kill leaves the set as it was."""
     require_space(path, OVERHEAD_BYTES + vis.vis.nbytes + vis.flags.nbytes)
     with _rewriting(path) as table:
+        if "CORRECTED_DATA" not in table.colnames():
+            # Until now its absence told CASA and WSClean that there is only DATA.
+            description = tables.makearrcoldesc("CORRECTED_DATA", 0j, ndim=2, valuetype="complex")
+            manager = _tiled("TiledCorrected", ["CORRECTED_DATA"], vis.vis.shape[1:], 8, "TiledShapeStMan")
+            table.addcols(tables.maketabdesc([description]), manager)
         _put_cells(table, "CORRECTED_DATA", vis.vis)
         _put_flags_and_weights(table, vis)
 
@@ -181,6 +188,13 @@ def _rewriting(path: Path) -> Iterator[tables.table]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def write_flags(path: Path, flags: NDArray[np.bool_]) -> None:
+    """Write FLAG and FLAG_ROW of one of our sets; a kill leaves the set as it was."""
+    require_space(path, OVERHEAD_BYTES + flags.nbytes)
+    with _rewriting(path) as table:
+        _put_flags(table, flags)
+
+
 def _open(path: Path, *, readonly: bool = True) -> tables.table:
     if not (path / "table.dat").is_file():
         raise BadInputError(f"{path} is not a Measurement Set: there is no table.dat in it")
@@ -192,6 +206,16 @@ def _open(path: Path, *, readonly: bool = True) -> tables.table:
         table.close()
         raise BadInputError(f"{path} is a table but not a Measurement Set: it has no UVW column")
     return table
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tables.table]:
+    """Yield the main table; whatever casacore cannot read, of it or of its subtables, becomes one sentence."""
+    try:
+        with _open(path) as table:
+            yield table
+    except RuntimeError as error:
+        raise UnreadableDataError(path, str(error).splitlines()[0]) from error
 
 
 def _subtable(path: Path, name: str) -> tables.table:
@@ -224,6 +248,7 @@ def _read(path: Path, table: tables.table, column: str) -> Visibilities:
     with _subtable(path, "ANTENNA") as antenna:
         names = [str(name) for name in antenna.getcol("NAME")]
         itrf = np.asarray(antenna.getcol("POSITION"), float)
+        diameters = np.unique(antenna.getcol("DISH_DIAMETER"))
     with _subtable(path, "OBSERVATION") as observation:
         telescope = str(observation.getcell("TELESCOPE_NAME", 0))
     with _subtable(path, "FIELD") as fields:
@@ -257,6 +282,7 @@ def _read(path: Path, table: tables.table, column: str) -> Visibilities:
         pointing_icrs_deg=pointing,
         field_name=field_name,
         aberration=aberration_scale(*center, mid_mjd) if telescope == TELESCOPE_NAME else 1.0,
+        dish_diameter_m=float(diameters[0]) if diameters.size == 1 and diameters[0] > 0.0 else float("nan"),
     )
 
 
@@ -318,11 +344,8 @@ def _write(path: Path, vis: Visibilities) -> None:
     data = tables.makearrcoldesc("DATA", 0.0 + 0.0j, shape=[n_chan, n_pol], options=4, valuetype="complex")
     flag = tables.makearrcoldesc("FLAG", False, shape=[n_chan, n_pol], options=4, valuetype="boolean")
     description = tables.required_ms_desc()
-    corrected = tables.makearrcoldesc("CORRECTED_DATA", 0j, ndim=2, valuetype="complex")
-    description.update(tables.maketabdesc([data, flag, corrected]))
+    description.update(tables.maketabdesc([data, flag]))
     managers = _tiled("TiledData", ["DATA"], (n_chan, n_pol), 8)
-    # Its cells take no room on disk until calibration fills them.
-    managers["*3"] = _tiled("TiledCorrected", ["CORRECTED_DATA"], (n_chan, n_pol), 8, "TiledShapeStMan")["*1"]
     managers["*2"] = _tiled("TiledFlag", ["FLAG"], (n_chan, n_pol), 1)["*1"]
     with tables.default_ms(str(path), description, managers) as table:
         table.addrows(n_row)
@@ -351,9 +374,13 @@ def _write(path: Path, vis: Visibilities) -> None:
     write_subtables(path, vis)
 
 
+def _put_flags(table: tables.table, flags: NDArray[np.bool_]) -> None:
+    _put_cells(table, "FLAG", flags)
+    table.putcol("FLAG_ROW", ~rows_with_data(flags))
+
+
 def _put_flags_and_weights(table: tables.table, vis: Visibilities) -> None:
-    _put_cells(table, "FLAG", vis.flags)
-    table.putcol("FLAG_ROW", ~rows_with_data(vis.flags))
+    _put_flags(table, vis.flags)
     table.putcol("WEIGHT", vis.weights)
     with np.errstate(divide="ignore"):
         sigma = np.where(vis.weights > 0, 1.0 / np.sqrt(vis.weights), 0.0).astype(np.float32)

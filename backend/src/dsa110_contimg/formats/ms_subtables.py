@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from casacore import tables
 
-from dsa110_contimg.telescope import DISH_DIAMETER_M
+from dsa110_contimg.telescope import TELESCOPE_NAME
 from dsa110_contimg.visibilities import Visibilities
 
 SECONDS_PER_DAY = 86400.0
 XX_YY = (9, 12)
 TOPOCENTRIC = 5
+INTENT = "OBSERVE_TARGET#ON_SOURCE"
 
 
 def write_subtables(path: Path, vis: Visibilities) -> None:
@@ -21,8 +22,11 @@ def write_subtables(path: Path, vis: Visibilities) -> None:
     _write_antennas(path, vis)
     _write_spectrum(path, vis)
     _write_field(path, vis)
+    _write_source(path, vis)
     _write_observation(path, vis)
     _write_pointing(path, vis)
+    _fill(path, "STATE", 1, SIG=[True], REF=[False], CAL=np.zeros(1), LOAD=np.zeros(1), OBS_MODE=[INTENT])
+    _fill(path, "PROCESSOR", 1, TYPE=["CORRELATOR"], SUB_TYPE=[vis.telescope])
 
 
 def _fill(path: Path, name: str, rows: int, **values: object) -> None:
@@ -34,18 +38,18 @@ def _fill(path: Path, name: str, rows: int, **values: object) -> None:
 
 
 def _write_antennas(path: Path, vis: Visibilities) -> None:
-    n_ant = vis.n_antennas
+    n_ant, ours = vis.n_antennas, vis.telescope == TELESCOPE_NAME
     _fill(
         path,
         "ANTENNA",
         n_ant,
         NAME=vis.antenna_names,
-        STATION=[f"DSA-{name.zfill(3)}" for name in vis.antenna_names],
+        STATION=[f"DSA-{name.zfill(3)}" if ours else name for name in vis.antenna_names],
         TYPE=["GROUND-BASED"] * n_ant,
         MOUNT=["ALT-AZ"] * n_ant,
         POSITION=vis.antenna_itrf_m,
         OFFSET=np.zeros((n_ant, 3)),
-        DISH_DIAMETER=np.full(n_ant, DISH_DIAMETER_M),
+        DISH_DIAMETER=np.full(n_ant, np.nan_to_num(vis.dish_diameter_m)),
     )
     start, stop = vis.time_mjd.min() * SECONDS_PER_DAY, vis.time_mjd.max() * SECONDS_PER_DAY
     _fill(
@@ -87,13 +91,14 @@ def _write_spectrum(path: Path, vis: Visibilities) -> None:
         FREQ_GROUP=np.zeros(1, np.int32),
         FREQ_GROUP_NAME=["GROUP"],
     )
+    n_pol = vis.vis.shape[2]
     _fill(
         path,
         "POLARIZATION",
         1,
-        NUM_CORR=np.array([2], np.int32),
-        CORR_TYPE=np.array([XX_YY], np.int32),
-        CORR_PRODUCT=np.array([[[0, 0], [1, 1]]], np.int32),
+        NUM_CORR=np.array([n_pol], np.int32),
+        CORR_TYPE=np.array([XX_YY[:n_pol]], np.int32),
+        CORR_PRODUCT=np.array([[[0, 0], [1, 1]][:n_pol]], np.int32),
     )
     _fill(
         path,
@@ -116,11 +121,36 @@ def _write_field(path: Path, vis: Visibilities) -> None:
         PHASE_DIR=direction,
         DELAY_DIR=direction,
         REFERENCE_DIR=direction,
-        SOURCE_ID=np.full(1, -1, np.int32),
+        SOURCE_ID=np.zeros(1, np.int32),
     )
     with tables.table(str(path / "FIELD"), readonly=False, ack=False) as table:
         for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
             table.putcolkeyword(column, "MEASINFO", {"type": "direction", "Ref": "ICRS"})
+
+
+def _write_source(path: Path, vis: Visibilities) -> None:
+    """Add the optional table in which CASA looks for a field's source."""
+    with tables.default_ms_subtable("SOURCE", str(path / "SOURCE")) as table:
+        table.putcolkeyword("DIRECTION", "MEASINFO", {"type": "direction", "Ref": "ICRS"})
+        source = f"Table: {path / 'SOURCE'}"
+    with tables.table(str(path), readonly=False, ack=False) as main:
+        main.putkeyword("SOURCE", source)
+    span = np.ptp(vis.time_mjd) * SECONDS_PER_DAY + vis.integration_s
+    _fill(
+        path,
+        "SOURCE",
+        1,
+        SOURCE_ID=np.zeros(1, np.int32),
+        TIME=np.array([vis.mid_mjd * SECONDS_PER_DAY]),
+        INTERVAL=np.array([span]),
+        SPECTRAL_WINDOW_ID=np.full(1, -1, np.int32),
+        NUM_LINES=np.zeros(1, np.int32),
+        NAME=[vis.field_name],
+        CALIBRATION_GROUP=np.zeros(1, np.int32),
+        CODE=[""],
+        DIRECTION=np.radians(np.array([list(vis.phase_center)])),
+        PROPER_MOTION=np.zeros((1, 2)),
+    )
 
 
 def _write_observation(path: Path, vis: Visibilities) -> None:
@@ -132,7 +162,7 @@ def _write_observation(path: Path, vis: Visibilities) -> None:
         1,
         TELESCOPE_NAME=[vis.telescope],
         TIME_RANGE=span,
-        OBSERVER=["DSA-110"],
+        OBSERVER=["DSA-110" if vis.telescope == TELESCOPE_NAME else vis.telescope],
         PROJECT=["continuum"],
         RELEASE_DATE=np.zeros(1),
     )
@@ -140,6 +170,8 @@ def _write_observation(path: Path, vis: Visibilities) -> None:
 
 def _write_pointing(path: Path, vis: Visibilities) -> None:
     n_time, n_ant = vis.pointing_mjd.size, vis.n_antennas
+    if n_time == 0:
+        return
     rows = n_time * n_ant
     direction = np.repeat(np.radians(vis.pointing_icrs_deg), n_ant, axis=0)[:, None, :]
     _fill(

@@ -1,10 +1,12 @@
-"""Sky models as the text that WSClean and DP3 read: the format of makesourcedb, point sources only.
+"""Sky models as the text that WSClean and DP3 read: the format of makesourcedb, points and Gaussians.
 
     Format = Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI, ReferenceFrequency='1400000000.0'
     NVSS%20J0835,POINT,08:35:12.5,-00.30.00,1.25,[-0.7,0.1],true,1400000000.0
 
 Ra is hours:minutes:seconds, Dec degrees.minutes.seconds (ICRS), I in Jy at the reference frequency (Hz), and
-log10 I(f) = log10 I + Σ_k c_k log10(f/f0)^(k+1) with the c_k in brackets: the convention of `SkyModel`.
+log10 I(f) = log10 I + Σ_k c_k log10(f/f0)^(k+1) with the c_k in brackets: the convention of `SkyModel`. Where one
+source is a GAUSSIAN, three columns follow: MajorAxis and MinorAxis (arcsec) and Orientation (deg); points leave them
+empty.
 
 Writing and reading give back the same numbers to the last bit: the seconds of a position have as many digits as
 that takes. The readers split a line at commas and blanks and know no quotes that hold everywhere, so what could
@@ -26,10 +28,11 @@ from dsa110_contimg.formats.scratch import replacing
 from dsa110_contimg.visibilities import SkyModel
 
 _COLUMNS = "Name, Type, Ra, Dec, I, SpectralIndex, LogarithmicSI, ReferenceFrequency"
-_HEADER = re.compile(re.escape(f"Format = {_COLUMNS}") + r"='(?P<freq>[^']+)'")
+_AXES = ", MajorAxis, MinorAxis, Orientation"
+_HEADER = re.compile(re.escape(f"Format = {_COLUMNS}") + rf"='(?P<freq>[^']+)'(?:{_AXES})?")
 _ROW = re.compile(
-    r"(?P<name>[^,\s]*),POINT,(?P<ra>\d+:\d+:[\d.]+),(?P<dec>[+-]\d+\.\d+\.[\d.]+),(?P<flux>[^,]+),"
-    r"\[(?P<terms>[^\]]*)\],true,(?P<freq>[^,]+)"
+    r"(?P<name>[^,\s]*),(?P<type>POINT|GAUSSIAN),(?P<ra>\d+:\d+:[\d.]+),(?P<dec>[+-]\d+\.\d+\.[\d.]+),(?P<flux>[^,]+),"
+    r"\[(?P<terms>[^\]]*)\],true,(?P<freq>[^,]+)(?P<axes>,[^,]*,[^,]*,[^,]*)?"
 )
 _SAFE = "+-.:;()/~"
 # Wide enough that the shortest decimal of a double, times 3600, and the way back are exact.
@@ -45,7 +48,8 @@ def save(path: Path, sky: SkyModel) -> Path:
     BadInputError
         If a source has a number that is none, or lies off the sky; nothing is written then.
     """
-    lines = [f"Format = {_COLUMNS}='{sky.ref_freq_hz!r}'", *_rows(path, sky)]
+    axes = _AXES if sky.gaussian.any() else ""
+    lines = [f"Format = {_COLUMNS}='{sky.ref_freq_hz!r}'{axes}", *_rows(path, sky)]
     with replacing(path) as scratch:
         scratch.write_text("\n".join(lines) + "\n", encoding="ascii")
     return path
@@ -75,8 +79,9 @@ def load(path: Path) -> SkyModel:
         names.append(name)
         numbers.append(values)
         terms.append(spectrum)
-    table = np.array(numbers, dtype=np.float64).reshape(-1, 3)
-    return SkyModel(names, table[:, 0], table[:, 1], table[:, 2], spectra(terms), float(header["freq"]))
+    table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
+    ra_deg, dec_deg, flux_jy = table[:, :3].T
+    return SkyModel(names, ra_deg, dec_deg, flux_jy, spectra(terms), float(header["freq"]), table[:, 3:])
 
 
 def spectra(terms: list[list[float]]) -> NDArray[np.float64]:
@@ -89,23 +94,31 @@ def _rows(path: Path, sky: SkyModel) -> Iterator[str]:
     freq_hz = float(sky.ref_freq_hz)
     for i, name in enumerate(sky.names):
         ra_deg, dec_deg, flux_jy = float(sky.ra_deg[i]), float(sky.dec_deg[i]), float(sky.flux_jy[i])
-        terms = [float(term) for term in sky.spectrum[i]]
-        if not (all(map(math.isfinite, (flux_jy, freq_hz, *terms))) and 0.0 <= ra_deg < 360.0 and abs(dec_deg) <= 90.0):
+        terms, axes = sky.spectrum[i].tolist(), sky.gaussian[i].tolist()
+        if not (
+            all(map(math.isfinite, (flux_jy, freq_hz, *terms, *axes)))
+            and 0.0 <= ra_deg < 360.0
+            and abs(dec_deg) <= 90.0
+        ):
             raise BadInputError(f"sky model {path}: source {name} has a number that is none, or lies off the sky")
         written = quote(name, safe=_SAFE, errors="surrogatepass")
         position = f"{_sexagesimal(ra_deg, 'ra')},{_sexagesimal(dec_deg, 'dec')}"
-        yield f"{written},POINT,{position},{flux_jy!r},[{','.join(map(repr, terms))}],true,{freq_hz!r}"
+        kind, tail = "POINT", ",,," if sky.gaussian.any() else ""
+        if any(axes):
+            kind, tail = "GAUSSIAN", "," + ",".join(map(repr, axes))
+        yield f"{written},{kind},{position},{flux_jy!r},[{','.join(map(repr, terms))}],true,{freq_hz!r}{tail}"
 
 
-def _parse(line: str, freq: str) -> tuple[str, tuple[float, float, float], list[float]]:
+def _parse(line: str, freq: str) -> tuple[str, tuple[float, ...], list[float]]:
     match = _ROW.fullmatch(line)
-    if match is None:
-        raise ValueError(f"not a point source with the columns {_COLUMNS}")
+    if match is None or (match["type"] == "GAUSSIAN") != bool((match["axes"] or "").strip(",")):
+        raise ValueError(f"not a point source with the columns {_COLUMNS}, nor a Gaussian with {_AXES[2:]} behind them")
     if match["freq"] != freq:
         raise ValueError(f"its reference frequency is {match['freq']} Hz, that of the file {freq} Hz")
     terms = [float(term) for term in match["terms"].split(",")] if match["terms"] else []
     position = _degrees(match["ra"].split(":"), "ra"), _degrees(match["dec"].split(".", 2), "dec")
-    values = (*position, float(match["flux"]))
+    axes = map(float, match["axes"][1:].split(",")) if match["type"] == "GAUSSIAN" else (0.0, 0.0, 0.0)
+    values = (*position, float(match["flux"]), *axes)
     if not all(map(math.isfinite, (*values, *terms))):
         raise ValueError("a number is none")
     return unquote(match["name"], errors="surrogatepass"), values, terms

@@ -11,18 +11,18 @@ Every defect is found from the header, before any data are read, and named in on
 from dataclasses import dataclass
 from pathlib import Path
 
-import erfa
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg import naming, telescope
-from dsa110_contimg.errors import BadInputError, UnfinishedFileError, UnreadableDataError
+from dsa110_contimg.errors import BadInputError, UnfinishedFileError
+from dsa110_contimg.formats.uvh5_file import antenna_rows, antennas, check_lengths, open_uvh5, scalar, text
 
 OUR_TELESCOPES = ("OVRO_MMA", "DSA-110", "DSA_110", "DSA110")
 PARALLEL_HANDS = (-5, -6)
+UNPHASED = {"drift", "driftscan", "unprojected"}
 MAX_CLOCK_SKEW_S = 600.0
-WGS84 = 1
 
 
 @dataclass(frozen=True)
@@ -77,75 +77,31 @@ def read_header(path: Path) -> SubbandHeader:
     name = naming.parse_subband(path)
     if name is not None and name.unfinished:
         raise UnfinishedFileError(f"{path} is still being written by the correlator")
-    try:
-        with h5py.File(path, "r") as file:
-            if "Header" not in file or "Data" not in file:
-                raise BadInputError(f"{path} is an HDF5 file but not UVH5: it has no Header and Data groups")
-            header = _parse(path, file)
-    except OSError as error:
-        kind = "truncated" if "truncated" in str(error) else "not a readable HDF5 file"
-        raise BadInputError(f"{path} is {kind}: {error}") from error
-    except KeyError as error:
-        raise BadInputError(f"{path} lacks an entry that UVH5 files have: {error.args[0]}") from error
-    except (ValueError, TypeError, IndexError, RuntimeError) as error:
-        raise BadInputError(f"{path} holds an entry of the wrong kind: {error}") from error
+    with open_uvh5(path) as file:
+        header = _parse(path, file)
     if name is not None:
         _check_against_name(header, name)
     return header
 
 
-def read_visibilities(header: SubbandHeader) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-    """Return one subband's data, (n_row, n_chan, 2) as in the file, and its flags of the same shape.
-
-    Flagged is what the file flags or has no samples of, what is no number, and what is exactly zero: the correlator
-    writes zeros for an antenna that it does not hear.
-
-    Raises
-    ------
-    UnreadableDataError
-        If the data are damaged behind a sound header.
-    """
-    try:
-        with h5py.File(header.path, "r") as file:
-            vis, flags, nsamples = file["Data/visdata"], file["Data/flags"], file["Data/nsamples"]
-            first, last = sorted(header.pol_index)
-            hands = slice(first, last + 1, last - first)
-            window = (slice(None), 0) if vis.ndim == 4 else (slice(None),)
-            data = np.asarray(vis[(*window, slice(None), hands)], np.complex64)
-            bad = np.asarray(flags[(*window, slice(None), hands)], bool)
-            bad |= (nsamples[(*window, slice(0, 1), hands)] == 0).repeat(bad.shape[1], axis=1)
-    except (OSError, KeyError) as error:
-        raise UnreadableDataError(header.path, error) from error
-    bad |= ~np.isfinite(data) | (data == 0.0)
-    if header.pol_index[0] > header.pol_index[1]:
-        return data[..., ::-1], bad[..., ::-1]
-    return data, bad
-
-
-def _scalar(group: h5py.Group, key: str) -> float:
-    return float(np.ravel(group[key][()])[0])
-
-
-def _text(group: h5py.Group, key: str) -> str:
-    value = group[key][()]
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _parse(path: Path, file: h5py.File) -> SubbandHeader:
     head = file["Header"]
-    found = _text(head, "telescope_name")
+    found = text(head, "telescope_name")
     if found not in OUR_TELESCOPES:
         raise BadInputError(f"{path} comes from telescope {found}, not from the DSA-110")
-    n_time, n_baseline = int(_scalar(head, "Ntimes")), int(_scalar(head, "Nbls"))
-    _check_shape(path, file, n_time, n_baseline)
+    _check_stopped(path, head)
+    n_time, n_baseline = int(scalar(head, "Ntimes")), int(scalar(head, "Nbls"))
+    n_blts = check_lengths(path, file)
+    if n_time * n_baseline != n_blts:
+        raise BadInputError(f"{path} is inconsistent: Nblts is {n_blts}, but {n_time} times x {n_baseline} baselines")
     times = np.asarray(head["time_array"], float).reshape(n_time, n_baseline)
     times_mjd = times[:, 0] - telescope.JD_MINUS_MJD
     if not np.all(times == times[:, :1]):
         raise BadInputError(f"{path} is inconsistent: the baselines of one integration carry different times")
-    integration_s = _scalar(head, "integration_time")
+    integration_s = scalar(head, "integration_time")
     _check_times(path, times_mjd, integration_s)
     freq_hz = np.ravel(np.asarray(head["freq_array"], float))
-    width_hz = abs(_scalar(head, "channel_width"))
+    width_hz = abs(scalar(head, "channel_width"))
     pols = [int(code) for code in np.ravel(head["polarization_array"])]
     if not all(code in pols for code in PARALLEL_HANDS):
         raise BadInputError(f"{path} has polarizations {pols}; XX (-5) and YY (-6) are needed")
@@ -153,13 +109,7 @@ def _parse(path: Path, file: h5py.File) -> SubbandHeader:
     ant_2 = np.asarray(head["ant_2_array"], np.int64).reshape(n_time, n_baseline)
     if not (np.all(ant_1 == ant_1[:1]) and np.all(ant_2 == ant_2[:1])):
         raise BadInputError(f"{path} is inconsistent: the order of baselines changes between integrations")
-    names, itrf = _antennas(path, head)
-    numbers = {int(number): row for row, number in enumerate(np.ravel(head["antenna_numbers"]))}
-    try:
-        rows_1 = np.array([numbers[int(number)] for number in ant_1[0]])
-        rows_2 = np.array([numbers[int(number)] for number in ant_2[0]])
-    except KeyError as error:
-        raise BadInputError(f"{path} holds antenna number {error.args[0]}, which its table lacks") from error
+    names, itrf = antennas(path, head)
     return SubbandHeader(
         path=path,
         index=_subband_index(path, freq_hz, width_hz),
@@ -168,26 +118,24 @@ def _parse(path: Path, file: h5py.File) -> SubbandHeader:
         freq_hz=freq_hz,
         channel_width_hz=width_hz,
         dec_app_deg=_declination(path, head),
-        ant_1=rows_1,
-        ant_2=rows_2,
+        ant_1=antenna_rows(path, head, itrf, ant_1[0]),
+        ant_2=antenna_rows(path, head, itrf, ant_2[0]),
         antenna_names=names,
         antenna_itrf_m=itrf,
         pol_index=(pols.index(-5), pols.index(-6)),
     )
 
 
-def _check_shape(path: Path, file: h5py.File, n_time: int, n_baseline: int) -> None:
-    head, shape = file["Header"], file["Data/visdata"].shape
-    n_blts = int(_scalar(head, "Nblts"))
-    lengths = {key: head[key].shape[0] for key in ("time_array", "ant_1_array", "ant_2_array")}
-    lengths |= {"visdata": shape[0], "flags": file["Data/flags"].shape[0], "nsamples": file["Data/nsamples"].shape[0]}
-    lengths["Ntimes x Nbls"] = n_time * n_baseline
-    wrong = {key: length for key, length in lengths.items() if length != n_blts}
-    if wrong or n_blts == 0:
-        raise BadInputError(f"{path} is inconsistent: Nblts is {n_blts}, but {wrong or 'there are no rows'}")
-    n_chan, n_pol = int(_scalar(head, "Nfreqs")), int(_scalar(head, "Npols"))
-    if shape[-2:] != (n_chan, n_pol) or np.size(head["freq_array"]) != n_chan:
-        raise BadInputError(f"{path} is inconsistent: visdata is {shape}, the header says {n_chan} x {n_pol}")
+def _check_stopped(path: Path, head: h5py.Group) -> None:
+    """Refuse data that another program has phased since: to move them from the meridian would destroy them."""
+    kinds = {text(head, "phase_type")} if "phase_type" in head else set()
+    if "phase_center_catalog" in head:
+        kinds |= {text(entry, "cat_type") for entry in head["phase_center_catalog"].values()}
+    if kinds - UNPHASED:
+        raise BadInputError(
+            f"{path} has been phased since the correlator wrote it ({', '.join(sorted(kinds - UNPHASED))}): "
+            "convert the correlator's own file"
+        )
 
 
 def _check_times(path: Path, times_mjd: NDArray[np.float64], integration_s: float) -> None:
@@ -230,7 +178,7 @@ def _subband_index(path: Path, freq_hz: NDArray[np.float64], width_hz: float) ->
 
 def _declination(path: Path, head: h5py.Group) -> float:
     keywords = head.get("extra_keywords", {})
-    radians = _scalar(keywords, "phase_center_dec") if "phase_center_dec" in keywords else None
+    radians = scalar(keywords, "phase_center_dec") if "phase_center_dec" in keywords else None
     if "phase_center_app_dec" in head:
         apparent = float(np.ravel(head["phase_center_app_dec"][()])[0])
         if radians is not None and abs(apparent - radians) > 1e-6:
@@ -239,17 +187,3 @@ def _declination(path: Path, head: h5py.Group) -> float:
     if radians is None or not abs(radians) <= np.pi / 2:
         raise BadInputError(f"{path} has no usable declination (phase_center_dec, in radians): {radians}")
     return float(np.degrees(radians))
-
-
-def _antennas(path: Path, head: h5py.Group) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(head["antenna_names"]))
-    offsets = np.asarray(head["antenna_positions"], float)
-    if offsets.shape != (len(names), 3) or np.size(head["antenna_numbers"]) != len(names):
-        raise BadInputError(f"{path} is inconsistent: {len(names)} antennas have positions of shape {offsets.shape}")
-    origin = erfa.gd2gc(
-        WGS84,
-        np.radians(_scalar(head, "longitude")),
-        np.radians(_scalar(head, "latitude")),
-        _scalar(head, "altitude"),
-    )
-    return names, np.asarray(origin) + offsets

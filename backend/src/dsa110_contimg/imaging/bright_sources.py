@@ -137,12 +137,13 @@ def _one_round(
     time_index, n_column = nearest_pointing(vis), 3 * len(sky)
     matrix, vector = np.zeros((n_column, n_column)), np.zeros(n_column)
     spacing = float(vis.freq_hz[1] - vis.freq_hz[0]) if vis.freq_hz.size > 1 else 0.0
+    axes = sky.taper_axes(vis.phase_center)
     amplitude = beam_response(vis, sky.ra_deg, sky.dec_deg) * sky.flux_at(vis.freq_hz)
     for block in blocks:
         joined = amplitude.reshape(*amplitude.shape[:2], -1, block.n_average).mean(axis=3)
         part = source_normal_equations(
             (block.vis, block.weights), block.uvw_m, time_index[block.rows],
-            (block.freq_hz, block.n_average, spacing), lmn, joined, factor,
+            (block.freq_hz, block.n_average, spacing), (lmn, axes), joined, factor,
         )  # fmt: skip
         matrix += part[0]
         vector += part[1]

@@ -24,7 +24,7 @@ def correct(
     when: NDArray[np.int64],
     inverse: NDArray[np.complex64],
 ) -> None:
-    """Correct in place.
+    """Correct in place; what is no number becomes zero and flagged.
 
     Parameters
     ----------
@@ -45,8 +45,11 @@ def correct(
             for chan in range(n_chan):
                 factor = inverse[epoch, p, chan, pol] * np.conj(inverse[epoch, q, chan, pol])
                 square = factor.real * factor.real + factor.imag * factor.imag
-                if square > 0.0:
-                    vis[row, chan, pol] *= factor
+                value = vis[row, chan, pol] * factor
+                if not (np.isfinite(value.real) and np.isfinite(value.imag)):
+                    vis[row, chan, pol], flags[row, chan, pol] = 0.0, True
+                elif square > 0.0:
+                    vis[row, chan, pol] = value
                     if not flags[row, chan, pol]:
                         power += square
                         count += 1

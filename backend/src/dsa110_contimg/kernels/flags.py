@@ -1,230 +1,304 @@
-r"""Amplitudes that stand out: interference, and samples that hold nothing.
+"""Flags by the reason for which each sample was thrown away.
 
-On each baseline and polarization, with a(t, f) = |V| and σ = 1.4826 · MAD (a Gaussian's standard deviation), a
-sample is an outlier when it exceeds
-
-    median_tf(a) + k σ_tf                  the whole baseline: strong bursts and strong carriers
-    median_t(a | f) + k σ(a − median_t)    its own channel: bursts in a quiet part of the band
-
-and a whole channel (or integration) is one when its median exceeds the median of all channel (integration)
-medians by k σ of them: steady carriers and broad-band bursts that no single sample betrays. Only upward: fringes
-of several sources and notches of the bandpass pull amplitudes down. σ is never taken below 2 % of the median, so
-that data without noise are not flagged for their rounding. What one pass finds no longer counts in the next.
-
-The work is done one baseline at a time on a small scratch array: no full-size copy is ever made.
+*Reasons* are bytes of the visibilities' shape (n_row, n_chan, n_pol): 0 is a good sample, anything else the number of
+the first step that flagged it. What has a reason keeps it.
 """
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-MAD_TO_SIGMA = 1.4826
-LEAST_SIGMA = 0.02
-SAMPLE = 2048
-LINE_SAMPLE = 192
-FEWEST_MEDIANS = 8
+from dsa110_contimg.kernels.medians import channel_medians, median
+from dsa110_contimg.kernels.sumthreshold import close_gaps
+
+HIGHEST_MIDDLE = 10.0
+"""No filter makes a channel stronger than so many times the band's median: more is cut off in means."""
 
 
 @njit(cache=True)
-def _median(values: NDArray[np.float32], count: int) -> float:
-    """Return the upper median of the first *count* values, which are reordered (Hoare's selection)."""
-    low, high, target = 0, count - 1, count // 2
-    while low < high:
-        pivot = values[(low + high) // 2]
-        left, right = low, high
-        while left <= right:
-            while values[left] < pivot:
-                left += 1
-            while values[right] > pivot:
-                right -= 1
-            if left <= right:
-                values[left], values[right] = values[right], values[left]
-                left += 1
-                right -= 1
-        if target <= right:
-            high = right
-        elif target >= left:
-            low = left
-        else:
-            break
-    return float(values[target])
+def _amplitudes(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], pol: int, out: NDArray[np.float32]) -> int:
+    """Fill the amplitudes of a row's good samples, −1 where there are none; return how many those are."""
+    high, none, zero, bad = np.float32(np.inf), np.float32(-1.0), np.float32(0.0), np.uint32(0)
+    for chan in range(out.size):
+        value = vis[chan, pol]
+        size2 = value.real * value.real + value.imag * value.imag
+        good = (reasons[chan, pol] == 0) & (size2 > zero) & (size2 < high)
+        out[chan] = np.sqrt(size2) if good else none
+        bad += np.uint32(not good)
+    return int(bad)
 
 
 @njit(cache=True)
-def _limit(values: NDArray[np.float32], count: int, scale: float) -> float:
-    """Return median + scale · σ of the first *count* values, which are destroyed."""
-    if count == 0:
-        return np.inf
-    middle = _median(values, count)
-    for i in range(count):
-        values[i] = abs(values[i] - np.float32(middle))
-    return middle + scale * max(MAD_TO_SIGMA * _median(values, count), LEAST_SIGMA * middle)
-
-
-@njit(cache=True, fastmath=True)
-def _exchange(low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
-    """Order two rows element by element: the vector instruction that the sorting network is made of."""
-    for chan in range(low.size):
-        x, y = low[chan], high[chan]
-        low[chan], high[chan] = min(x, y), max(x, y)
-
-
-@njit(cache=True)
-def _sort_columns(table: NDArray[np.float32]) -> None:
-    """Sort each column of (n_time, n_chan) by merge exchange (Knuth, TAOCP 3, 5.2.2 M), all columns at once."""
-    n, top = table.shape[0], 1
-    while 2 * top < n:
-        top *= 2
-    width = top
-    while width > 0 and n > 1:
-        merge, rest, distance = top, 0, width
-        while True:
-            for i in range(n - distance):
-                if i & width == rest:
-                    _exchange(table[i], table[i + distance])
-            if merge == width:
-                break
-            distance, merge, rest = merge - width, merge // 2, width
-        width //= 2
-
-
-@njit(cache=True)
-def _channel_medians(amp: NDArray[np.float32], scratch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the median over time of each channel's good samples; −1 where there are none."""
-    n_time, n_chan = amp.shape
-    count = np.zeros(n_chan, np.int64)
-    for t in range(n_time):
-        for chan in range(n_chan):
-            good = amp[t, chan] >= 0.0
-            count[chan] += good
-            scratch[t, chan] = amp[t, chan] if good else np.float32(3e38)
-    _sort_columns(scratch)
-    out = np.full(n_chan, np.float32(-1.0))
-    for chan in range(n_chan):
-        if count[chan]:
-            out[chan] = scratch[count[chan] // 2, chan]
-    return out
-
-
-@njit(cache=True)
-def _time_medians(amp: NDArray[np.float32], scratch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the median over (a sample of the) channels of each integration's good samples; −1 where none are."""
-    n_time, n_chan = amp.shape
-    out = np.full(n_time, np.float32(-1.0))
-    stride = n_chan // LINE_SAMPLE + 1
-    for t in range(n_time):
-        count = 0
-        for chan in range(0, n_chan, stride):
-            if amp[t, chan] >= 0.0:
-                scratch[count] = amp[t, chan]
-                count += 1
-        if count:
-            out[t] = _median(scratch, count)
-    return out
-
-
-@njit(cache=True)
-def _medians_limit(medians: NDArray[np.float32], scale: float) -> float:
-    """Return above which a line's median stands out among the medians of all lines; infinity if they are few."""
-    good = medians[medians >= 0.0]
-    return _limit(good, good.size, scale) if good.size >= FEWEST_MEDIANS else np.inf
-
-
-@njit(cache=True)
-def _sample(amp: NDArray[np.float32], middle: NDArray[np.float32], scratch: NDArray[np.float32]) -> int:
-    """Collect |a − middle of its channel| over an even sample of the good amplitudes; return how many."""
-    n_time, n_chan = amp.shape
-    stride, count = amp.size // SAMPLE + 1, 0
-    for t in range(n_time):
-        for chan in range((t * n_chan) % stride, n_chan, stride):
-            if amp[t, chan] >= 0.0:
-                scratch[count] = abs(amp[t, chan] - middle[chan])
-                count += 1
-    return count
-
-
-@njit(cache=True)
-def _one_pass(amp: NDArray[np.float32], scale: float, table: NDArray[np.float32]) -> int:
-    """Flag (set to −1) outliers of one baseline's amplitudes (n_time, n_chan); return how many."""
-    n_time, n_chan = amp.shape
-    flat = table.reshape(-1)
-    by_chan = _channel_medians(amp, table)
-    by_time = _time_medians(amp, flat)
-    count = _sample(amp, np.zeros(n_chan, np.float32), flat)
-    overall = _limit(flat, count, scale)
-    count = _sample(amp, by_chan, flat)
-    spread = scale * MAD_TO_SIGMA * _median(flat, count) if count else np.inf
-    limit = np.empty(n_chan, np.float32)
-    chan_limit, time_limit = _medians_limit(by_chan, scale), _medians_limit(by_time, scale)
-    for chan in range(n_chan):
-        limit[chan] = min(overall, by_chan[chan] + max(spread, scale * LEAST_SIGMA * by_chan[chan]))
-        if by_chan[chan] > chan_limit:
-            limit[chan] = -0.5
-    found = 0
-    for t in range(n_time):
-        whole = by_time[t] > time_limit
-        for chan in range(n_chan):
-            if amp[t, chan] >= 0.0 and (whole or amp[t, chan] > limit[chan]):
-                amp[t, chan] = -1.0
-                found += 1
-    return found
+def _enter_empty(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], pol: int, codes: tuple[int, int]) -> int:
+    """Enter codes[0] for empty samples of a row without a reason, or with codes[1]; return how many have a reason."""
+    bad = 0
+    for chan in range(reasons.shape[0]):
+        value = vis[chan, pol]
+        size2 = value.real * value.real + value.imag * value.imag
+        if not (0.0 < size2 < np.inf) and (reasons[chan, pol] == 0 or reasons[chan, pol] == codes[1]):
+            reasons[chan, pol] = codes[0]
+        bad += 1 if reasons[chan, pol] else 0
+    return bad
 
 
 @njit(cache=True, parallel=True)
-def flag_outliers(
+def first_look(
     vis: NDArray[np.complex64],
-    flags: NDArray[np.bool_],
+    reasons: NDArray[np.uint8],
     order: NDArray[np.int64],
     start: NDArray[np.int64],
-    scale: float,
-    passes: int,
-) -> None:
-    """Flag outliers in place.
+    codes: tuple[int, int],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Enter a reason for zero and non-finite samples, and return what each baseline holds.
 
     Parameters
     ----------
-    vis, flags
+    vis, reasons
         (n_row, n_chan, n_pol).
     order, start
         Rows by baseline, as `baselines.baseline_rows` gives them.
-    scale
-        Outliers are this many σ above the median.
-    passes
-        Most passes over a baseline; one that finds nothing is the last.
+    codes
+        The reason, and the one that gives way to it.
+
+    Returns
+    -------
+    middles
+        Median amplitude over time of the good samples, over its own median over the channels,
+        (n_baseline, n_chan, n_pol); −1 where there are none.
+    bad
+        Number of samples with a reason, (n_baseline, n_pol).
     """
     n_chan, n_pol = vis.shape[1], vis.shape[2]
-    for task in prange((start.size - 1) * n_pol):
-        baseline, pol = task // n_pol, task % n_pol
+    n_baseline = start.size - 1
+    middles, bad = np.empty((n_baseline, n_chan, n_pol), np.float32), np.zeros((n_baseline, n_pol), np.int64)
+    for baseline in prange(n_baseline):
         rows = order[start[baseline] : start[baseline + 1]]
-        n_time = rows.size
-        amp, table = np.empty((n_time, n_chan), np.float32), np.empty((n_time, n_chan), np.float32)
-        for t in range(n_time):
+        amp = np.empty((n_pol, rows.size, n_chan), np.float32)
+        table = np.empty((rows.size, n_chan), np.float32)
+        for t in range(rows.size):
+            for pol in range(n_pol):
+                own = amp[pol, t]
+                if _amplitudes(vis[rows[t]], reasons[rows[t]], pol, own) > 0:
+                    bad[baseline, pol] += _enter_empty(vis[rows[t]], reasons[rows[t]], pol, codes)
+        for pol in range(n_pol):
+            by_chan = channel_medians(amp[pol], table)
+            known = by_chan[by_chan >= 0.0]
+            whole = np.float32(median(known, known.size)) if known.size else np.float32(1.0)
             for chan in range(n_chan):
-                value = vis[rows[t], chan, pol]
-                size = np.sqrt(value.real * value.real + value.imag * value.imag)
-                amp[t, chan] = np.float32(-1.0) if flags[rows[t], chan, pol] else size
-        found = 0
-        for _ in range(passes):
-            news = _one_pass(amp, scale, table)
-            found += news
-            if news == 0:
-                break
-        if found:
-            for t in range(n_time):
-                for chan in range(n_chan):
-                    if amp[t, chan] < 0.0:
-                        flags[rows[t], chan, pol] = True
+                middles[baseline, chan, pol] = by_chan[chan] / whole if by_chan[chan] > 0.0 else -1.0
+    return middles, bad
 
 
 @njit(cache=True, parallel=True)
-def flag_empty(vis: NDArray[np.complex64], flags: NDArray[np.bool_]) -> None:
-    """Flag zero and non-finite samples in place; both arrays (n_row, n_chan, n_pol)."""
-    for row in prange(vis.shape[0]):
-        for chan in range(vis.shape[1]):
-            for pol in range(vis.shape[2]):
-                size = abs(vis[row, chan, pol].real) + abs(vis[row, chan, pol].imag)
-                if not (0.0 < size < np.inf):
-                    flags[row, chan, pol] = True
+def antenna_means(
+    middles: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64], n_antenna: int
+) -> NDArray[np.float32]:
+    """Return the mean of the positive values of each antenna's baselines, (n_antenna, n_chan, n_pol); else 0."""
+    n_chan, n_pol = middles.shape[1], middles.shape[2]
+    out = np.zeros((n_antenna, n_chan, n_pol), np.float32)
+    for antenna in prange(n_antenna):
+        number = np.zeros((n_chan, n_pol), np.float32)
+        for baseline in range(first.size):
+            if antenna in (first[baseline], second[baseline]):
+                for chan in range(n_chan):
+                    for pol in range(n_pol):
+                        if middles[baseline, chan, pol] > 0.0:
+                            out[antenna, chan, pol] += min(middles[baseline, chan, pol], np.float32(HIGHEST_MIDDLE))
+                            number[chan, pol] += np.float32(1.0)
+        for chan in range(n_chan):
+            for pol in range(n_pol):
+                out[antenna, chan, pol] /= max(number[chan, pol], np.float32(1.0))
+    return out
+
+
+@njit(cache=True, parallel=True)
+def enter_rows(reasons: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
+    """Enter a code for every good sample of each row that has one, (n_row,)."""
+    for row in prange(reasons.shape[0]):
+        if codes[row]:
+            for chan in range(reasons.shape[1]):
+                for pol in range(reasons.shape[2]):
+                    if reasons[row, chan, pol] == 0:
+                        reasons[row, chan, pol] = codes[row]
+
+
+@njit(cache=True, parallel=True)
+def enter_channels(reasons: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
+    """Enter a code for every good sample of each channel that has one, (n_chan,)."""
+    chosen = np.flatnonzero(codes)
+    for row in prange(reasons.shape[0]):
+        for chan in chosen:
+            for pol in range(reasons.shape[2]):
+                if reasons[row, chan, pol] == 0:
+                    reasons[row, chan, pol] = codes[chan]
+
+
+@njit(cache=True, parallel=True)
+def enter_flags(reasons: NDArray[np.uint8], flags: NDArray[np.bool_], code: int) -> None:
+    """Enter a code for every flagged sample that has no reason."""
+    for row in prange(reasons.shape[0]):
+        for chan in range(reasons.shape[1]):
+            for pol in range(reasons.shape[2]):
+                if flags[row, chan, pol] and reasons[row, chan, pol] == 0:
+                    reasons[row, chan, pol] = code
+
+
+@njit(cache=True, parallel=True)
+def enter_common(
+    reasons: NDArray[np.uint8],
+    baselines: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    common: NDArray[np.bool_],
+    carriers: NDArray[np.bool_],
+    own: tuple[NDArray[np.uint8], int, int],
+) -> None:
+    """Enter a code where both antennas of a baseline stand out, and the baseline does not contradict.
+
+    Parameters
+    ----------
+    reasons
+        (n_row, n_chan, n_pol).
+    baselines
+        order, start, first, second.
+    common
+        (n_antenna, n_time, n_chan).
+    carriers
+        Channels in which an antenna stands out most of the time, (n_antenna, n_chan).
+    own
+        The power of each baseline in steps, (n_baseline, n_time, n_chan), and how many it needs; the code. A carrier's
+        sample without a power (0) is flagged.
+    """
+    order, start, first, second = baselines
+    power, least, code = own
+    for baseline in prange(start.size - 1):
+        one, two = first[baseline], second[baseline]
+        always = carriers[one] & carriers[two]
+        for t in range(start[baseline + 1] - start[baseline]):
+            row = order[start[baseline] + t]
+            for chan in range(reasons.shape[1]):
+                level = power[baseline, t, chan]
+                shared = common[one, t, chan] and common[two, t, chan]
+                if (level >= least and (shared or always[chan])) or (level == 0 and always[chan]):
+                    for pol in range(reasons.shape[2]):
+                        if reasons[row, chan, pol] == 0:
+                            reasons[row, chan, pol] = code
+
+
+@njit(cache=True, parallel=True)
+def finish_baselines(
+    reasons: NDArray[np.uint8],
+    order: NDArray[np.int64],
+    start: NDArray[np.int64],
+    codes: tuple[int, int, int, int],
+    limits: tuple[float, float],
+) -> None:
+    """Close gaps between what interference left, and give up baselines of which hardly anything is left.
+
+    Parameters
+    ----------
+    reasons
+        (n_row, n_chan, n_pol).
+    order, start
+        Rows by baseline.
+    codes
+        First and last reason that is interference; what to enter for gaps; what to enter for what is given up.
+    limits
+        Gap of the scale-invariant rank operator; flagged fraction above which a baseline is given up.
+    """
+    n_chan, n_pol = reasons.shape[1], reasons.shape[2]
+    for baseline in prange(start.size - 1):
+        rows = order[start[baseline] : start[baseline + 1]]
+        bad, hits = 0, 0
+        for row in rows:
+            few, many = _count_between(reasons[row].reshape(-1), codes[0], codes[1])
+            hits += few
+            bad += many
+        if not hits:
+            continue
+        found = np.zeros((rows.size, n_chan), np.bool_)
+        for t in range(rows.size):
+            for chan in range(n_chan):
+                for pol in range(n_pol):
+                    found[t, chan] |= codes[0] <= reasons[rows[t], chan, pol] <= codes[1]
+        _close_plane(found, limits[0])
+        given_up = bad > limits[1] * found.size * n_pol
+        for t in range(rows.size):
+            for chan in range(n_chan):
+                if found[t, chan] or given_up:
+                    for pol in range(n_pol):
+                        if reasons[rows[t], chan, pol] == 0:
+                            reasons[rows[t], chan, pol] = codes[2] if found[t, chan] else codes[3]
+
+
+@njit(cache=True)
+def _count_between(line: NDArray[np.uint8], first: int, last: int) -> tuple[int, int]:
+    """Return how many values are from *first* to *last*, and how many are not zero."""
+    low, high = np.uint8(first), np.uint8(last)
+    inside, other = 0, 0
+    for value in line:
+        inside += 1 if low <= value <= high else 0
+        other += 1 if value else 0
+    return inside, other
+
+
+@njit(cache=True)
+def _close_plane(found: NDArray[np.bool_], gap: float) -> None:
+    """Close gaps along times and along channels, each from what was found."""
+    n_time, n_chan = found.shape
+    scratch = np.empty(max(n_time, n_chan), np.float32)
+    across = found.copy()
+    # One gap takes (1 − gap)/gap samples around it: most lines have fewer.
+    least, by_chan = (0.999 - gap) / max(gap, 1e-6), np.zeros(n_chan, np.uint32)
+    for t in range(n_time):
+        by_chan += found[t]
+        if found[t].sum() >= least:
+            close_gaps(across[t], gap, scratch)
+    for chan in range(n_chan):
+        if least <= by_chan[chan] < n_time:
+            column = found[:, chan].copy()
+            close_gaps(column, gap, scratch)
+            for t in range(n_time):
+                across[t, chan] |= column[t]
+    found[:] = across
+
+
+@njit(cache=True, parallel=True)
+def count_reasons(
+    reasons: NDArray[np.uint8], moment: NDArray[np.int64], n_moment: int, n_reason: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many samples have each reason, (n_row, n_pol, n_reason) and (n_moment, n_chan, n_reason).
+
+    Rows whose *moment* (their integration) is negative do not count.
+    """
+    n_row, n_chan, n_pol = reasons.shape
+    by_row = np.zeros((n_row, n_pol, n_reason), np.int64)
+    by_moment = np.zeros((n_moment, n_chan, n_reason), np.int64)
+    for now in prange(n_moment):
+        here, n_here = by_moment[now], 0
+        for row in range(n_row):
+            if moment[row] != now:
+                continue
+            n_here += 1
+            line, own = reasons[row], by_row[row]
+            own[:, 0] = n_chan
+            for chan in range(n_chan):
+                for pol in range(n_pol):
+                    reason = line[chan, pol]
+                    if reason:
+                        own[pol, reason] += 1
+                        own[pol, 0] -= 1
+                        here[chan, reason] += 1
+        for chan in range(n_chan):
+            here[chan, 0] = n_here * n_pol - here[chan, 1:].sum()
+    return by_row, by_moment
+
+
+@njit(cache=True, parallel=True)
+def set_flags(flags: NDArray[np.bool_], reasons: NDArray[np.uint8], last: int) -> None:
+    """Flag exactly what has a reason from 1 to *last*."""
+    for row in prange(reasons.shape[0]):
+        for chan in range(reasons.shape[1]):
+            for pol in range(reasons.shape[2]):
+                flags[row, chan, pol] = 0 < reasons[row, chan, pol] <= last
 
 
 @njit(cache=True, parallel=True)
@@ -237,16 +311,3 @@ def rows_with_data(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
                 found[row] = True
                 break
     return found
-
-
-@njit(cache=True, parallel=True)
-def count_flags(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the number of flagged channels of each row and polarization, (n_row, n_pol)."""
-    counts = np.zeros((flags.shape[0], flags.shape[2]), np.int64)
-    for row in prange(flags.shape[0]):
-        for pol in range(flags.shape[2]):
-            count = 0
-            for chan in range(flags.shape[1]):
-                count += flags[row, chan, pol]
-            counts[row, pol] = count
-    return counts

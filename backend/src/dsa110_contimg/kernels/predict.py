@@ -1,9 +1,14 @@
-r"""Visibilities of point sources seen through a drifting beam.
+r"""Visibilities of points and Gaussians seen through a drifting beam.
 
-    V(row, f) = Σ_s A_s(t, f) exp(+2πi f/c (u l_s + v m_s + w (n_s − 1)))
+    V(row, f) = Σ_s A_s(t, f) T_s(row, f) exp(+2πi f/c (u l_s + v m_s + w (n_s − 1)))
 
-A is the flux density times the primary beam at the row's integration. Channels are evenly spaced, so the phase
-of a channel is a product of two phasors, one for its block and one for its place in the block:
+A is the flux density times the primary beam at the row's integration. T is one for a point; a Gaussian of the full
+widths θ along the unit vectors p and q, tangent to the sky at the source itself, has
+
+    T = exp(−π²/(4 ln 2) · f²/c² · ((θ_p b·p)² + (θ_q b·q)²))        b = (u, v, w)
+
+Channels are evenly spaced, so the phase of a channel is a product of two phasors, one for its block and one for its
+place in the block, and T in one channel is that in the channel before times a factor that shrinks evenly:
 
     exp(iφ (f0 + (32 b + k) df)) = block[b] · step[k]
 
@@ -17,6 +22,70 @@ from numpy.typing import NDArray
 
 SPEED_OF_LIGHT = 299792458.0
 BLOCK = 32
+UNRESOLVED = 1e-7
+"""A Gaussian that loses less than this fraction of its flux on a baseline is a point to it."""
+
+
+def taper_axes(
+    ra_rad: NDArray[np.float64],
+    dec_rad: NDArray[np.float64],
+    center_rad: tuple[float, float],
+    gaussian: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the axes of Gaussians as vectors along u, v, w, scaled so that −log T = f² Σ (b·axis)².
+
+    Parameters
+    ----------
+    ra_rad, dec_rad
+        (n_source,), where they are: an angle is turned against the phase center's by the convergence of meridians.
+    center_rad
+        The phase center.
+    gaussian
+        (n_source, 3): full widths at half maximum and position angle, radians.
+
+    Returns
+    -------
+    NDArray
+        (n_source, 2, 3), seconds per metre.
+    """
+    turn, dec0 = ra_rad - center_rad[0], center_rad[1]
+    sin, cos = np.sin(dec_rad), np.cos(dec_rad)
+    east = np.stack([np.cos(turn), np.sin(dec0) * np.sin(turn), -np.cos(dec0) * np.sin(turn)], axis=1)
+    north = np.stack(
+        [
+            -sin * np.sin(turn),
+            sin * np.sin(dec0) * np.cos(turn) + cos * np.cos(dec0),
+            cos * np.sin(dec0) - sin * np.cos(dec0) * np.cos(turn),
+        ],
+        axis=1,
+    )
+    sin_pa, cos_pa = np.sin(gaussian[:, 2:]), np.cos(gaussian[:, 2:])
+    scale = np.pi / (2.0 * np.sqrt(np.log(2.0)) * SPEED_OF_LIGHT)
+    major = scale * gaussian[:, :1] * (sin_pa * east + cos_pa * north)
+    minor = scale * gaussian[:, 1:2] * (cos_pa * east - sin_pa * north)
+    return np.ascontiguousarray(np.stack([major, minor], axis=1))
+
+
+@njit(cache=True, inline="always")
+def exponent(axes: NDArray[np.float64], u: float, v: float, w: float) -> float:
+    """Return −log T / f² of one Gaussian on one baseline, s²."""
+    along = axes[0, 0] * u + axes[0, 1] * v + axes[0, 2] * w
+    across = axes[1, 0] * u + axes[1, 1] * v + axes[1, 2] * w
+    return float(along * along + across * across)
+
+
+@njit(cache=True)
+def _fill_tapered(
+    flux: NDArray[np.float32], exponent_s2: float, first_hz: float, step_hz: float, out: NDArray[np.float32]
+) -> None:
+    """Fill flux · T: in double precision the errors of 768 products stay below 1e-10."""
+    value = np.exp(-exponent_s2 * first_hz * first_hz)
+    ratio = np.exp(-exponent_s2 * step_hz * (2.0 * first_hz + step_hz))
+    bend = np.exp(-2.0 * exponent_s2 * step_hz * step_hz)
+    for k in range(out.size):
+        out[k] = flux[k] * value
+        value *= ratio
+        ratio *= bend
 
 
 @njit(cache=True, inline="always")
@@ -48,8 +117,9 @@ def predict_evenly_spaced(
     step_hz: float,
     lmn: NDArray[np.float64],
     amplitude: NDArray[np.float32],
+    axes: NDArray[np.float64],
 ) -> NDArray[np.complex64]:
-    """Sum point sources.
+    """Sum sources.
 
     Parameters
     ----------
@@ -63,6 +133,8 @@ def predict_evenly_spaced(
         (n_source, 3).
     amplitude
         (n_time, n_source, n_chan), Jy: flux times beam.
+    axes
+        (n_source, 2, 3), of `taper_axes`; zeros are points.
 
     Returns
     -------
@@ -71,9 +143,11 @@ def predict_evenly_spaced(
     """
     n_row, n_source, n_chan = uvw_m.shape[0], lmn.shape[0], amplitude.shape[2]
     n_block = (n_chan + BLOCK - 1) // BLOCK
+    highest_hz = max(first_hz, first_hz + step_hz * (n_chan - 1))
     out = np.zeros((n_row, n_chan), np.complex64)
     for row in prange(n_row):
         total_re, total_im = np.zeros(n_chan, np.float32), np.zeros(n_chan, np.float32)
+        tapered = np.empty(n_chan, np.float32)
         step_re, step_im = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
         block_re, block_im = np.empty(n_block + 3, np.float32), np.empty(n_block + 3, np.float32)
         for source in range(n_source):
@@ -84,6 +158,10 @@ def predict_evenly_spaced(
             _fill_powers(step_re, step_im, 0.0, turn * step_hz)
             _fill_powers(block_re, block_im, turn * first_hz, turn * step_hz * BLOCK)
             flux = amplitude[time_index[row], source]
+            resolved = exponent(axes[source], uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2])
+            if resolved * highest_hz**2 > UNRESOLVED:
+                _fill_tapered(flux, resolved, first_hz, step_hz, tapered)
+                flux = tapered
             for block in range(n_block):
                 re, im, start = block_re[block], block_im[block], block * BLOCK
                 for k in range(min(BLOCK, n_chan - start)):
@@ -100,11 +178,13 @@ def predict_numpy(
     freq_hz: NDArray[np.float64],
     lmn: NDArray[np.float64],
     amplitude: NDArray[np.float32],
+    axes: NDArray[np.float64],
 ) -> NDArray[np.complex64]:
-    """Sum point sources, plainly: the specification of the fast kernel, for channels spaced at will."""
+    """Sum sources, plainly: the specification of the fast kernel, for channels spaced at will."""
     path = uvw_m @ (lmn - np.array([0.0, 0.0, 1.0])).T
+    resolved = np.sum(np.einsum("rk,sak->rsa", uvw_m, axes) ** 2, axis=2)
     out = np.zeros((uvw_m.shape[0], freq_hz.size), np.complex64)
     for chan, freq in enumerate(freq_hz):
-        fringe = np.exp(2j * np.pi * freq / SPEED_OF_LIGHT * path)
+        fringe = np.exp(2j * np.pi * freq / SPEED_OF_LIGHT * path - resolved * freq**2)
         out[:, chan] = np.sum(amplitude[time_index, :, chan] * fringe, axis=1)
     return out

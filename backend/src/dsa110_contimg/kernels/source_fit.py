@@ -1,10 +1,11 @@
-r"""Normal equations of the fluxes and positions of point sources, from visibilities.
+r"""Normal equations of the fluxes and positions of points and Gaussians, from visibilities.
 
 With the model M = Σ_s F_s U_s, where U is a source of unit flux seen through the drifting beam and F a factor,
 
-    U(row, f) = A_s(t, f) D exp(iφ)        φ = 2π f/c (u l + v m + w (n − 1))
+    U(row, f) = A_s(t, f) T D exp(iφ)        φ = 2π f/c (u l + v m + w (n − 1))
 
-and D the loss by averaging n channels, the residuals r = V − M answer to small changes of F, l and m as
+T the taper of a Gaussian (`kernels.predict`) and D the loss by averaging n channels, the residuals r = V − M answer to
+small changes of F, l and m as
 
     r ≈ Σ_s U δF + i ∂φ/∂l (F U) δl + i ∂φ/∂m (F U) δm        ∂φ/∂l = 2π f/c (u − w l/n)
 
@@ -19,6 +20,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.kernels.predict import UNRESOLVED, exponent
+
 SPEED_OF_LIGHT = 299792458.0
 PARTS = 64
 MATRIX_SAMPLES = 300_000
@@ -30,7 +33,7 @@ def source_normal_equations(
     uvw_m: NDArray[np.float64],
     time_index: NDArray[np.int64],
     channels: tuple[NDArray[np.float64], int, float],
-    lmn: NDArray[np.float64],
+    sources: tuple[NDArray[np.float64], NDArray[np.float64]],
     amplitude: NDArray[np.float64],
     factor: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -46,8 +49,8 @@ def source_normal_equations(
         (n_row,), pointing of each row.
     channels
         (n_sample,) evenly spaced frequencies in Hz, channels averaged in each, and the spacing of channels.
-    lmn
-        (n_source, 3).
+    sources
+        Directions l, m, n, (n_source, 3), and `predict.taper_axes`, (n_source, 2, 3).
     amplitude
         (n_time, n_source, n_sample), Jy: flux times beam.
     factor
@@ -59,7 +62,7 @@ def source_normal_equations(
         N (3 n_source, 3 n_source) and y (3 n_source,), ordered (δF, δl, δm) source by source.
     """
     vis, weights = samples
-    freq_hz = channels[0]
+    freq_hz, (lmn, axes) = channels[0], sources
     n_row, n_source = uvw_m.shape[0], lmn.shape[0]
     n_column = 3 * n_source
     stride = max(1, n_row * freq_hz.size // MATRIX_SAMPLES)
@@ -69,17 +72,19 @@ def source_normal_equations(
     for part in prange(PARTS):
         re, im = np.empty(n_column), np.empty(n_column)
         fringe, turn = np.empty(n_source, np.complex128), np.empty(n_source, np.complex128)
-        loss = np.ones(n_source)
+        loss, extent = np.ones(n_source), np.zeros(n_source)
         for row in range(part * n_row // PARTS, (part + 1) * n_row // PARTS):
             u, v, w = uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2]
             _start_fringes(u, v, w, lmn, channels, fringe, turn, loss)
+            _fill_exponents(axes, u, v, w, extent)
             for chan in range(freq_hz.size):
                 weight = weights[row, chan]
                 if weight > 0.0:
                     left = complex(vis[row, chan])
                     wave = 2.0 * np.pi * freq_hz[chan] / SPEED_OF_LIGHT
                     for s in range(n_source):
-                        unit = amplitude[time_index[row], s, chan] * loss[s] * fringe[s]
+                        size = amplitude[time_index[row], s, chan] * loss[s] * _taper(extent[s], freq_hz[chan])
+                        unit = size * fringe[s]
                         left -= factor[s] * unit
                         slope_l = factor[s] * wave * (u - w * lmn[s, 0] / lmn[s, 2])
                         slope_m = factor[s] * wave * (v - w * lmn[s, 1] / lmn[s, 2])
@@ -97,6 +102,19 @@ def source_normal_equations(
                 for s in range(n_source):
                     fringe[s] *= turn[s]
     return _joined(matrices, vectors, covered)
+
+
+@njit(cache=True)
+def _fill_exponents(axes: NDArray[np.float64], u: float, v: float, w: float, extent: NDArray[np.float64]) -> None:
+    for s in range(extent.size):
+        extent[s] = exponent(axes[s], u, v, w)
+
+
+@njit(cache=True)
+def _taper(exponent_s2: float, freq_hz: float) -> float:
+    """Return T; one, without an exponential, for what is a point to the baseline."""
+    fading = exponent_s2 * freq_hz * freq_hz
+    return float(np.exp(-fading)) if fading > UNRESOLVED else 1.0
 
 
 @njit(cache=True)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg import naming
 from dsa110_contimg.database import get_session
+from dsa110_contimg.database.catalog_query import extended_sources
 from dsa110_contimg.database.data_registration import (
     finalize_data,
     recover_publishing,
@@ -151,7 +152,8 @@ def check(context: Context, mosaic_id: str) -> None:
     picture, noise = fits_image.load(Path(row.path)), fits_image.load(Path(row.noise_path or ""))
     sources = _catalog_in(context, picture)
     measurements = forced.measure(picture, sources, context.options.photometry, noise=noise)
-    references = reference_sources(picture, sources, measurements)
+    with get_session("master_sources", read_only=True) as session:
+        references = reference_sources(picture, sources, measurements, extended_sources(session, sources.names))
     with get_session("products", read_only=True) as session:
         fluxes = tile_fluxes(session, context.members(row.group_id or ""))
     checks = qa_checks.mosaic_checks(picture, noise, references, context.options.qa)

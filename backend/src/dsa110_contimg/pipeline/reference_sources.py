@@ -1,6 +1,6 @@
 """Measurements at catalogue positions, as QA wants to see them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,21 @@ def footprint(picture: SkyImage, sources: SkyModel) -> NDArray[np.bool_]:
 
 
 def reference_sources(
-    picture: SkyImage, sources: SkyModel, measurements: Sequence[Measurement | Missing]
+    picture: SkyImage,
+    sources: SkyModel,
+    measurements: Sequence[Measurement | Missing],
+    extended: Collection[str] = (),
 ) -> ReferenceSources:
-    """Pair catalogue fluxes with measured ones; a source counts as isolated if nothing lies within three beams."""
+    """Pair catalogue fluxes with measured ones.
+
+    A source counts as isolated if nothing lies within three beams, and it is none of those that the catalogue calls
+    extended.
+    """
     beam_deg = (picture.beam.major_arcsec if picture.beam else 60.0) / 3600.0
     alone = isolated(sources, ISOLATION_BEAMS * beam_deg)
     reference = sources.flux_at(np.array([picture.freq_hz]))[:, 0]
     measured = [
-        (item, flux, bool(lonely and not item.flags & UNFIT))
+        (item, flux, bool(lonely and not item.flags & UNFIT and item.source_id not in extended))
         for item, flux, lonely in zip(measurements, reference, alone, strict=True)
         if isinstance(item, Measurement)
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.calibration.selection import CalibrationState, TileFacts
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import get_session, ingest_queue
 from dsa110_contimg.database.criteria import MAX_ATTEMPTS, publish_blockers
@@ -40,6 +41,7 @@ from dsa110_contimg.options import CalibrationOptions, ConversionOptions
 from dsa110_contimg.pipeline.jobs import awaiting_transit
 from dsa110_contimg.pipeline.notices import Notice, read_notices
 from dsa110_contimg.pipeline.state import load_state
+from dsa110_contimg.pipeline.table_choice import choose_bandpass, doubtful_tables
 from dsa110_contimg.telescope import N_SUBBANDS
 
 ON_THE_WAY = {status.value for status in ProductStatus if status not in ("published", "retracted")}
@@ -63,6 +65,8 @@ class Overview:
     last_failures: list[Failure] = field(default_factory=list)
     """The newest ones of every kind, each with what to do about it."""
     quarantined: dict[str, str] = field(default_factory=dict)
+    calibration: dict[str, str] = field(default_factory=dict)
+    """Tables that are superseded or anchored to the catalogue, and what follows for the tiles that they calibrated."""
     not_published: dict[str, str] = field(default_factory=dict)
     """Products, what blocks them, and what comes next."""
     details: list[str] = field(default_factory=list)
@@ -92,12 +96,15 @@ def overview(subject: str | None = None) -> Overview:
         view.last_failures = last_failures(ingest, products, registry)
         _add_groups(view, ingest, now)
         _add_jobs(view, products, now)
+        view.calibration = doubtful_tables(products, CalibrationOptions())
         if subject is not None:
             view.details += [*_group_lines(ingest, subject), *_tile_lines(products, subject)]
             view.details += _details(products, subject, now)
     if view.counts["tiles"].get("converted"):
         for tile in awaiting_transit(load_state(end_of_data=False), CalibrationOptions()):
-            view.waiting[tile.group_id] = "awaiting_transit: no bandpass is valid for it yet"
+            choice, _rows = choose_bandpass(TileFacts(tile.mid_mjd, tile.dec_deg), CalibrationOptions())
+            stale = " (stale)" if choice.state is CalibrationState.STALE else ""
+            view.waiting[tile.group_id] = f"awaiting_transit{stale}: no bandpass is valid for it yet; {choice.reason}"
     if subject is not None or view.counts["products"].keys() & ON_THE_WAY:
         _add_products(view, subject)
     if subject is not None and not view.details:

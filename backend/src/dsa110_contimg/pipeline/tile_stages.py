@@ -2,18 +2,16 @@
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sqlalchemy import select
-
 from dsa110_contimg import conversion, naming
-from dsa110_contimg.calibration import apply, flagging, quality, sky_model
+from dsa110_contimg.calibration import apply, flagging, selfcal, sky_model
 from dsa110_contimg.calibration import solve as solver
+from dsa110_contimg.calibration.flagging import FlagReport
+from dsa110_contimg.calibration.problem import Prediction
 from dsa110_contimg.database import get_session, ingest_queue
-from dsa110_contimg.database.caltable_repository import CaltableRepository
 from dsa110_contimg.database.models import Caltable, MSIndex
 from dsa110_contimg.database.repositories import (
     ImageRepository,
@@ -23,24 +21,29 @@ from dsa110_contimg.database.repositories import (
     ms_index_upsert,
 )
 from dsa110_contimg.errors import BadInputError, CalibrationError, ConfigurationError, UnreadableDataError
-from dsa110_contimg.formats import caltable, fits_image, measurement_set, uvh5
+from dsa110_contimg.formats import caltable, fits_image, flag_history, measurement_set, uvh5
 from dsa110_contimg.formats.uvh5 import SubbandHeader
 from dsa110_contimg.imaging.image import ImagingResult
 from dsa110_contimg.imaging.image import image as make_image
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.photometry import forced
+from dsa110_contimg.pipeline.calibration_tables import SolvedSet, register, registered, store_pages, store_quality
 from dsa110_contimg.pipeline.context import Context, mid_time, pointing
 from dsa110_contimg.pipeline.entries import disk_trouble, still_there
 from dsa110_contimg.pipeline.origins import tile_record
 from dsa110_contimg.pipeline.reconcile import finish_group
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
+from dsa110_contimg.pipeline.table_choice import bandpass_for, own_gain, usable_gain
 from dsa110_contimg.pipeline.timings import pointing_row
 from dsa110_contimg.provenance import header_cards
 from dsa110_contimg.qa import checks as qa_checks
-from dsa110_contimg.visibilities import Gains, SkyImage, SkyModel, Visibilities
+from dsa110_contimg.qa.flag_plots import flag_page
+from dsa110_contimg.visibilities import SkyImage, SkyModel, Visibilities
 
 logger = logging.getLogger(__name__)
 FIELD_RADIUS_DEG = 2.2
+MUCH_FLAGGED = 0.25
+"""Of a tile that is only calibrated a page on its flags is drawn if this fraction went: a page costs a second."""
 SAVED_IMAGES = ("image", "pbcor", "residual", "beam")
 
 
@@ -127,38 +130,52 @@ def _quarantine(group_id: str, refused: Mapping[Path, str]) -> None:
 def solve(context: Context, group_id: str) -> None:
     """Solve delay, bandpass and gains on the tile that holds a calibrator's transit."""
     tile = context.tile(group_id)
-    vis = _load_flagged(context, tile)
+    vis, report = _load_flagged(context, tile)
     transit = sky_model.transiting_calibrator(vis, context.options.calibration)
     if transit is None:
         raise CalibrationError(f"no calibrator transits during {group_id}")
     sky = _field_sky(context, vis)
-    _solve_set(context, tile, vis, sky, source=transit.name, anchor=transit.name)
-    with context.commit():
+    solved = _solve_set(context, tile, vis, sky, source=transit.name, anchor=transit.name)
+    pages = _flag_pages(context, tile, vis, report, 0.0)
+    with context.commit() as session:
+        store_quality(session, tile, solved)
+        store_pages(session, group_id, pages, "flagging")
         logger.info("solved %s on %s, %.1f Jy behind the beam", transit.name, group_id, transit.apparent_jy)
 
 
 def solve_catalogue(context: Context, mosaic_group: str) -> None:
     """Without a transit, solve a mosaic group's brightest tile against the catalogue."""
     tile = _brightest_tile(context, context.members(mosaic_group))
-    vis = _load_flagged(context, tile)
-    _solve_set(context, tile, vis, _field_sky(context, vis), source="catalogue", anchor="catalogue")
-    with context.commit():
+    vis, report = _load_flagged(context, tile)
+    solved = _solve_set(context, tile, vis, _field_sky(context, vis), source="catalogue", anchor="catalogue")
+    pages = _flag_pages(context, tile, vis, report, 0.0)
+    with context.commit() as session:
+        store_quality(session, tile, solved)
+        store_pages(session, tile.group_id or mosaic_group, pages, "flagging")
         logger.warning("%s has no transit: solved against the catalogue on %s", mosaic_group, tile.group_id)
 
 
 def calibrate(context: Context, group_id: str) -> None:
     """Apply the nearest valid tables to a tile, and its own gain phases."""
     tile = context.tile(group_id)
-    vis = _load_flagged(context, tile)
-    tables = _nearest_bandpass(context, tile)
+    vis, report = _load_flagged(context, tile)
+    tables = bandpass_for(context, tile, vis)
     gains = [caltable.load(Path(table.path)) for table in tables]
-    apply.apply(vis, gains, context.options.calibration, measure_weights=False)
+    options = context.options.calibration
+    apply.apply(vis, gains, options, measure_weights=False)
     # The own gains go on top in a step of their own, so that an attempt that finds them solved makes the same bits.
-    own = _own_gain(tile) or _solve_phases(context, tile, vis)
-    apply.apply(vis, [caltable.load(Path(own.path))], context.options.calibration)
+    known = own_gain(tile, tables)
+    solved = _solve_phases(context, tile, vis, tables) if known is None else registered(known, options)
+    own = usable_gain(context, tile, solved.rows[-1], tables)
+    apply.apply(vis, [caltable.load(Path(own.path))], options)
     measurement_set.write_calibrated(Path(tile.path), vis)
+    flagging.book(vis.flags, report.reasons, "calibration")
+    flag_history.save(Path(tile.path), report.reasons, flagging.REASONS)
+    pages = _flag_pages(context, tile, vis, report, MUCH_FLAGGED)
     used = [table.path for table in (*tables, own)]
     with context.commit() as session:
+        store_quality(session, tile, solved)
+        store_pages(session, group_id, pages, "flagging")
         MSRepository.set_stage(
             session, tile.path, "calibrated", now=time.time(), cal_applied=1, caltables=json.dumps(used)
         )
@@ -169,7 +186,15 @@ def image(context: Context, group_id: str) -> None:
     tile = context.tile(group_id)
     vis = measurement_set.load(Path(tile.path), "CORRECTED_DATA")
     bright = context.catalog(vis.phase_center, context.options.calibration.model_radius_deg, 0.0)
+    tables = selfcal.self_calibrate(
+        vis,
+        lambda now: _model_of(now, make_image(now, context.options.imaging, bright=bright)),
+        context.options.calibration,
+    )
     result = make_image(vis, context.options.imaging, bright=bright)
+    if tables:
+        for picture in filter(None, (result.image, result.pbcor, result.residual)):
+            picture.header["SELFCAL"] = len(tables)
     paths = _save_images(context, tile, result)
     checks = qa_checks.image_checks(result.image, context.options.qa)
     with context.commit() as session:
@@ -180,6 +205,12 @@ def image(context: Context, group_id: str) -> None:
             )
         QARepository.store(session, check_rows(group_id, checks))
         MSRepository.set_stage(session, tile.path, "imaged", now=time.time(), imagename=str(paths["image"][0]))
+
+
+def _model_of(vis: Visibilities, result: ImagingResult) -> SkyModel:
+    """Return what CLEAN and the subtraction of bright sources found, as a sky model."""
+    subtracted = result.summary.bright
+    return selfcal.components_sky(vis, result.model, None if subtracted is None else subtracted.sky)
 
 
 def measure(context: Context, group_id: str) -> None:
@@ -197,11 +228,22 @@ def measure(context: Context, group_id: str) -> None:
         MSRepository.set_stage(session, tile.path, "photometry_complete", now=time.time())
 
 
-def _load_flagged(context: Context, tile: MSIndex) -> Visibilities:
+def _load_flagged(context: Context, tile: MSIndex) -> tuple[Visibilities, FlagReport]:
     vis = measurement_set.load_raw(Path(tile.path))
-    report = flagging.flag(vis, context.options.flagging)
-    logger.info("flagged %.1f%% of %s", 100.0 * report.total, tile.group_id)
-    return vis
+    return vis, flagging.flag(vis, context.options.flagging)
+
+
+def _flag_pages(
+    context: Context, tile: MSIndex, vis: Visibilities, report: FlagReport, drawn_from: float
+) -> list[Path]:
+    """Draw what flagging took where at least such a fraction went; of any other tile `contimg flags report` does."""
+    if report.total < drawn_from:
+        return []
+    path = naming.flag_page_path(context.stage_dir, Path(tile.path))
+    title = tile.group_id or Path(tile.path).name
+    return [
+        flag_page(path, report.waterfall, report.antenna_reasons, report.channel_reasons, vis.freq_hz, title),
+    ]
 
 
 def _field_sky(context: Context, vis: Visibilities) -> SkyModel:
@@ -210,10 +252,12 @@ def _field_sky(context: Context, vis: Visibilities) -> SkyModel:
     return sky_model.field_model(vis, catalog, options)
 
 
-def _solve_set(context: Context, tile: MSIndex, vis: Visibilities, sky: SkyModel, *, source: str, anchor: str) -> None:
+def _solve_set(
+    context: Context, tile: MSIndex, vis: Visibilities, sky: SkyModel, *, source: str, anchor: str
+) -> SolvedSet:
     """Solve K and BP, then G on top, and register all of them: a set is registered whole or not at all."""
     options = context.options.calibration
-    model = solver.Prediction.of(vis, sky)
+    model = Prediction.of(vis, sky)
     bandpass = solver.solve_bandpass(
         vis, model, options, source=source, flux_anchor=anchor, dec_deg=pointing(tile).dec_deg
     )
@@ -227,10 +271,10 @@ def _solve_set(context: Context, tile: MSIndex, vis: Visibilities, sky: SkyModel
         flux_anchor=anchor,
         dec_deg=pointing(tile).dec_deg,
     )
-    _register(context, tile, [*bandpass, gains])
+    return register(context, tile, [*bandpass, gains])
 
 
-def _solve_phases(context: Context, tile: MSIndex, vis: Visibilities) -> Caltable:
+def _solve_phases(context: Context, tile: MSIndex, vis: Visibilities, below: Sequence[Caltable]) -> SolvedSet:
     """Solve a tile's own phases against the catalogue sky; amplitudes, and so the flux scale, stay."""
     gains = solver.solve_gains(
         vis,
@@ -241,83 +285,7 @@ def _solve_phases(context: Context, tile: MSIndex, vis: Visibilities) -> Caltabl
         flux_anchor="none",
         dec_deg=pointing(tile).dec_deg,
     )
-    return _register(context, tile, [gains])[-1]
-
-
-def _register(context: Context, tile: MSIndex, solutions: Sequence[Gains]) -> list[Caltable]:
-    """Write tables and enter them into the registry in one transaction."""
-    options = context.options.calibration
-    rows = []
-    written = []
-    for gains in solutions:
-        path = naming.caltable_path(context.stage_dir, Path(tile.path), gains.kind)
-        _save_table(path, gains, tile)
-        written.append((path, gains, quality.assess([gains], options)))
-    verdict = quality.worst([check for *_rest, checks in written for check in checks])
-    with get_session("cal_registry") as session:
-        for path, gains, checks in written:
-            half_h = options.bp_validity_h if gains.kind in ("K", "BP") else options.g_validity_min / 60.0
-            mid = float(gains.time_mjd.mean())
-            rows.append(
-                CaltableRepository.register(
-                    session,
-                    path=str(path),
-                    table_type=gains.kind,
-                    set_name=naming.caltable_set_name(gains.kind, gains.source, mid),
-                    mid_mjd=mid,
-                    half_width_days=half_h / 24.0,
-                    quality={check.name: check.value for check in checks},
-                    cal_field=gains.source,
-                    refant=gains.reference_antenna,
-                    flux_anchor=gains.flux_anchor,
-                    source_ms_path=tile.path,
-                    dec_deg=gains.dec_deg,
-                    qa_status=verdict,
-                    created_at=time.time(),
-                )
-            )
-    return rows
-
-
-def _save_table(path: Path, gains: Gains, tile: MSIndex) -> None:
-    """Write a caltable; one that is registered stays, one that a killed attempt left is written anew."""
-    with get_session("cal_registry", read_only=True) as session:
-        registered = set(session.scalars(select(Caltable.path).where(Caltable.source_ms_path == tile.path)))
-    if str(path.resolve()) not in registered:
-        shutil.rmtree(path, ignore_errors=True)
-        caltable.save(path, gains)
-
-
-def _nearest_bandpass(context: Context, tile: MSIndex) -> list[Caltable]:
-    """Return the delay and bandpass of the nearest solve that holds for a tile."""
-    options = context.options.calibration
-    with get_session("cal_registry") as session:
-        found = CaltableRepository.find_valid_for_mjd(
-            session,
-            mid_time(tile),
-            table_type="BP",
-            dec_deg=tile.pointing_dec_deg,
-            dec_tolerance_deg=options.dec_tolerance_deg,
-        )
-        if not found:
-            raise CalibrationError(
-                f"no bandpass is valid for {tile.group_id} at declination {tile.pointing_dec_deg:.2f}: no calibrator "
-                f"transited within {options.bp_validity_h:.0f} h and the catalogue gave none"
-            )
-        delays = session.scalars(
-            select(Caltable).where(Caltable.table_type == "K", Caltable.source_ms_path == found[0].source_ms_path)
-        )
-        return [*delays, found[0]]
-
-
-def _own_gain(tile: MSIndex) -> Caltable | None:
-    with get_session("cal_registry", read_only=True) as session:
-        return session.scalars(
-            select(Caltable)
-            .where(Caltable.source_ms_path == tile.path, Caltable.order_index == naming.ORDER_INDEX["G"])
-            .where(Caltable.active == 1)
-            .order_by(Caltable.id.desc())
-        ).first()
+    return register(context, tile, [gains], [row.path for row in below])
 
 
 def _brightest_tile(context: Context, members: Sequence[MSIndex]) -> MSIndex:

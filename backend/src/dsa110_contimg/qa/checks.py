@@ -6,7 +6,9 @@ with limits counts as a warning. Quantities:
 
     dynamic range   peak / σ, σ the scatter of the bulk of the pixels
     flux ratio      median of measured over reference flux of isolated compact sources, all that the reference says
-                    must be bright here (10 σ): choosing by the measured flux would hide a scale that is too low
+                    must be bright here (10 σ): choosing by the measured flux would hide a scale that is too low. Its
+                    error is that of a median, √(π/2) σ/√n, σ the scatter of the ratios (by MAD: variable sources and
+                    catalogue errors are in it), but never less than what the errors of the fluxes make of it
     completeness    fraction of the sources expected at 7 σ and more that are found at 5 σ and more
     astrometry      median distance between measured and reference positions, in beams; sees shifts and scatter
     noise map       scatter of image / noise map, which is one when the map is the noise
@@ -15,11 +17,13 @@ with limits counts as a warning. Quantities:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.kernels.coadd import robust_center_scatter, robust_scatter
+from dsa110_contimg.kernels.variability import MEDIAN_ERROR
 from dsa110_contimg.options import QAOptions
 from dsa110_contimg.telescope import SEFD_JY
 from dsa110_contimg.visibilities import SkyImage
@@ -179,6 +183,7 @@ def mosaic_checks(
         return [
             *checks,
             unmeasured("flux_ratio", options.flux_ratio_warning, options.flux_ratio_failure, reason),
+            unmeasured("flux_ratio_error", options.flux_ratio_warning, None, reason),
             unmeasured("completeness", options.completeness_warning, options.completeness_failure, reason),
             unmeasured("astrometry", options.astrometry_warning_beam, options.astrometry_failure_beam, reason),
         ]
@@ -186,7 +191,7 @@ def mosaic_checks(
     width = float(np.sqrt(beam.major_arcsec * beam.minor_arcsec)) if beam is not None else float("nan")
     return [
         *checks,
-        flux_ratio_check(sources, options),
+        *flux_ratio_checks(sources, options),
         completeness_check(sources, options),
         astrometry_check(sources, width, options),
     ]
@@ -201,17 +206,41 @@ def noise_map_check(image: SkyImage, noise: SkyImage, options: QAOptions) -> Che
     return near_one("noise_map", scatter, *limits, "is the scatter of the image in units of its noise map")
 
 
-def flux_ratio_check(sources: ReferenceSources, options: QAOptions) -> Check:
-    """Compare measured fluxes with the catalogue's."""
+class FluxScale(NamedTuple):
+    """Measured over reference flux, and its 1σ error."""
+
+    ratio: float
+    error: float
+    n_sources: int
+
+
+def flux_scale_of(sources: ReferenceSources) -> FluxScale:
+    """Return the flux scale on the isolated sources that must be bright; NaN where there are none."""
     use = _bright(sources)
-    limits = options.flux_ratio_warning, options.flux_ratio_failure
     number = int(use.sum())
-    if number < options.min_reference_sources:
+    if number == 0:
+        return FluxScale(np.nan, np.nan, 0)
+    ratios = sources.flux_jy[use] / sources.reference_jy[use]
+    formal = float(np.sqrt(np.sum((sources.flux_err_jy[use] / sources.reference_jy[use]) ** -2.0)))
+    scatter = float(1.4826 * np.median(np.abs(ratios - np.median(ratios))))
+    error = MEDIAN_ERROR * max(scatter / np.sqrt(number), 1.0 / formal)
+    return FluxScale(float(np.median(ratios)), error, number)
+
+
+def flux_ratio_checks(sources: ReferenceSources, options: QAOptions) -> list[Check]:
+    """Compare measured fluxes with the catalogue's; the second check is how well that ratio is known."""
+    scale = flux_scale_of(sources)
+    limits = options.flux_ratio_warning, options.flux_ratio_failure
+    if scale.n_sources < options.min_reference_sources:
         needed = options.min_reference_sources
-        reason = f"{number} isolated reference sources above {RATIO_SNR:g} sigma; {needed} are needed"
-        return unmeasured("flux_ratio", *limits, reason)
-    ratio = float(np.median(sources.flux_jy[use] / sources.reference_jy[use]))
-    return near_one("flux_ratio", ratio, *limits, f"is the median flux ratio of {number} isolated sources")
+        reason = f"{scale.n_sources} isolated reference sources above {RATIO_SNR:g} sigma; {needed} are needed"
+        return [unmeasured("flux_ratio", *limits, reason), unmeasured("flux_ratio_error", limits[0], None, reason)]
+    what = f"± {scale.error:.3f} is the median flux ratio of {scale.n_sources} isolated sources"
+    known = f"the flux ratio is known within {scale.error:.3f}"
+    return [
+        near_one("flux_ratio", scale.ratio, *limits, what),
+        at_most("flux_ratio_error", scale.error, limits[0], None, known),
+    ]
 
 
 def completeness_check(sources: ReferenceSources, options: QAOptions) -> Check:

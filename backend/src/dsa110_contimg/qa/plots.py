@@ -13,7 +13,15 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from dsa110_contimg.formats.scratch import replacing
-from dsa110_contimg.qa.checks import DETECTION_SNR, RATIO_SNR, Check, ReferenceSources, Verdict, verdict_of
+from dsa110_contimg.qa.checks import (
+    DETECTION_SNR,
+    RATIO_SNR,
+    Check,
+    ReferenceSources,
+    Verdict,
+    flux_scale_of,
+    verdict_of,
+)
 from dsa110_contimg.visibilities import Beam
 
 INK, FAINT, GRID, PAPER = "#1f2530", "#7a828e", "#e7e9ee", "#ffffff"
@@ -59,29 +67,32 @@ def quality_page(
     figure.subplots_adjust(left=0.085, right=0.97, top=1.0 - 0.85 / height, bottom=(bottom + 0.95) / height)
     draw = (_flux_histogram, _flux_scatter, _completeness_bars)
     for axes, panel in zip(panels.flat, draw, strict=False):
-        _style(axes)
+        style_axes(axes)
         panel(axes, sources)
-    _style(panels[1, 1])
+    style_axes(panels[1, 1])
     _offsets(panels[1, 1], sources, beam)
-    _table(figure, checks, bottom, height)
-    verdict = verdict_of(checks)
-    figure.text(0.085, 1.0 - 0.36 / height, title, fontsize=14, color=INK, va="center")
-    figure.text(
-        0.97,
-        1.0 - 0.36 / height,
-        verdict.value,
-        fontsize=13,
-        color=COLORS[verdict],
-        va="center",
-        ha="right",
-        weight="bold",
-    )
+    list_checks(figure, checks, bottom, height)
+    write_headline(figure, title, verdict_of(checks))
+    return save_page(figure, path)
+
+
+def write_headline(figure: Figure, title: str, verdict: Verdict) -> None:
+    """Write a page's title at its top left, and the verdict at its top right."""
+    y = 1.0 - 0.36 / figure.get_figheight()
+    figure.text(0.085, y, title, fontsize=14, color=INK, va="center")
+    word = figure.text(0.97, y, verdict.value, fontsize=13, color=COLORS[verdict], va="center", ha="right")
+    word.set_fontweight("bold")
+
+
+def save_page(figure: Figure, path: Path) -> Path:
+    """Write a page as PNG, whole or not at all, and return its path."""
     with replacing(path) as scratch:
         figure.savefig(scratch, format="png", facecolor=PAPER, metadata={"Software": None})
     return path
 
 
-def _style(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of our pages."""
     axes.set_axisbelow(True)
     axes.grid(color=GRID, linewidth=0.8)
     for side in ("top", "right"):
@@ -91,7 +102,8 @@ def _style(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9, color=FAINT)
 
 
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
+def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
+    """Write a title and what the axes show."""
     axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8)
     axes.set_xlabel(x, fontsize=9.5, color=INK)
     axes.set_ylabel(y, fontsize=9.5, color=INK)
@@ -108,7 +120,7 @@ def _usable(sources: ReferenceSources) -> NDArray[np.bool_]:
 
 
 def _flux_histogram(axes: Axes, sources: ReferenceSources | None) -> None:
-    _label(axes, "Flux scale", "measured / catalogue flux", "sources")
+    label_axes(axes, "Flux scale", "measured / catalogue flux", "sources")
     if sources is None or not _usable(sources).any():
         _empty(axes, "no isolated bright reference sources")
         return
@@ -119,12 +131,13 @@ def _flux_histogram(axes: Axes, sources: ReferenceSources | None) -> None:
     axes.hist(np.clip(ratio, edges[0], edges[-1]), bins=edges, color=PALE, edgecolor=BLUE, linewidth=0.8)
     axes.axvline(1.0, color=FAINT, linewidth=1.0, linestyle="--")
     axes.axvline(median, color=BLUE, linewidth=1.8)
-    note = f"median {median:.3f}\nscatter {spread:.3f}\n{ratio.size} sources"
+    error = flux_scale_of(sources).error
+    note = f"median {median:.3f} ± {error:.3f}\nscatter {spread:.3f}\n{ratio.size} sources"
     axes.text(0.97, 0.95, note, transform=axes.transAxes, ha="right", va="top", fontsize=9, color=INK)
 
 
 def _flux_scatter(axes: Axes, sources: ReferenceSources | None) -> None:
-    _label(axes, "Fluxes", "catalogue flux (mJy)", "measured flux (mJy)")
+    label_axes(axes, "Fluxes", "catalogue flux (mJy)", "measured flux (mJy)")
     if sources is None:
         _empty(axes, "no reference catalogue")
         return
@@ -155,7 +168,7 @@ def _flux_scatter(axes: Axes, sources: ReferenceSources | None) -> None:
 
 
 def _completeness_bars(axes: Axes, sources: ReferenceSources | None) -> None:
-    _label(axes, f"Completeness at {DETECTION_SNR:g} sigma", "expected signal to noise", "found")
+    label_axes(axes, f"Completeness at {DETECTION_SNR:g} sigma", "expected signal to noise", "found")
     if sources is None:
         _empty(axes, "no reference catalogue")
         return
@@ -182,7 +195,7 @@ def _completeness_bars(axes: Axes, sources: ReferenceSources | None) -> None:
 
 
 def _offsets(axes: Axes, sources: ReferenceSources | None, beam: Beam | None) -> None:
-    _label(axes, "Positions, measured minus catalogue", "east (arcsec)", "north (arcsec)")
+    label_axes(axes, "Positions, measured minus catalogue", "east (arcsec)", "north (arcsec)")
     if sources is None:
         _empty(axes, "no reference catalogue")
         return
@@ -212,7 +225,7 @@ def _offsets(axes: Axes, sources: ReferenceSources | None, beam: Beam | None) ->
     axes.text(0.97, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=9, color=INK)
 
 
-def _table(figure: Figure, checks: Sequence[Check], bottom: float, height: float) -> None:
+def list_checks(figure: Figure, checks: Sequence[Check], bottom: float, height: float) -> None:
     """List the checks: name, verdict, reason."""
     figure.text(0.085, bottom / height, "Checks", fontsize=10.5, color=INK, va="center")
     for row, check in enumerate(checks):
