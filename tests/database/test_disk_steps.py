@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dsa110_contimg.database import disk_steps
+from dsa110_contimg import renaming
 from dsa110_contimg.database.disk_steps import is_being_written, make_folders, remove, rename_new, seal
 
 
@@ -16,7 +16,7 @@ from dsa110_contimg.database.disk_steps import is_being_written, make_folders, r
 def file_system(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder whose file system can rename without overwriting, and one whose cannot."""
     if request.param == "two steps":
-        monkeypatch.setattr(disk_steps, "_renameat2", None)
+        monkeypatch.setattr(renaming, "_renameat2", None)
     yield tmp_path
 
 
@@ -60,7 +60,7 @@ def test_rename_says_what_is_missing(file_system: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_renamed_leaves_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_steps, "_renameat2", None)
+    monkeypatch.setattr(renaming, "_renameat2", None)
     (tmp_path / "old").mkdir()
 
     def refuse(*_: object) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from casacore import tables
 
-from dsa110_contimg import conversion
+from dsa110_contimg import conversion, renaming
 from dsa110_contimg.errors import BadInputError, UnreadableDataError
 from dsa110_contimg.formats import measurement_set, scratch
 from dsa110_contimg.options import ConversionOptions
@@ -136,7 +136,7 @@ def test_a_kill_while_calibrated_data_are_written_leaves_the_set_as_it_was(
 def test_folders_change_names_where_the_file_system_cannot_do_it_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratch, "_renameat2", None)
+    monkeypatch.setattr(renaming, "_renameat2", None)
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()

@@ -4,7 +4,6 @@ A name is given by `rename_new`, which never overwrites. What is to survive a po
 folder that names it. Errors of the operating system name a path.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -15,11 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dsa110_contimg.renaming import ONLY_NEW, rename_at_once
+
 PUBLISHED_MODE = 0o444
 """A published file can be read by all and written by nobody; root may, folders keep theirs (to be moved, they must)."""
-
-_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
-_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def rename_new(source: Path, target: Path) -> None:
@@ -28,14 +26,8 @@ def rename_new(source: Path, target: Path) -> None:
     Where the file system cannot do this in one step, a file is linked and its old name removed; for a folder an
     empty one is made first, which the rename then takes the place of.
     """
-    if _renameat2 is not None:
-        old, new = os.fsencode(source), os.fsencode(target)
-        if _renameat2(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in {errno.EINVAL, errno.ENOSYS}:
-            raise OSError(code, os.strerror(code), str(source), None, str(target))
-    _rename_in_two_steps(source, target)
+    if not rename_at_once(source, target, ONLY_NEW):
+        _rename_in_two_steps(source, target)
 
 
 def _rename_in_two_steps(source: Path, target: Path) -> None:

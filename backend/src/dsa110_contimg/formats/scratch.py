@@ -5,8 +5,6 @@ the old file or the new one, and a killed writer leaves at most a `.partial` fil
 host, the process and when that started, so that what it left behind can be removed once it is gone.
 """
 
-import ctypes
-import errno
 import os
 import re
 import shutil
@@ -17,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dsa110_contimg.processes import start_ticks
+from dsa110_contimg.renaming import EXCHANGE, rename_at_once
 
 _WRITER = re.compile(r"\.(?P<host>[^.].*)\.(?P<pid>\d+)(?:-(?P<start>\d+))?\.[0-9a-f]{12}\.partial")
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def scratch_path(target: Path) -> Path:
@@ -45,13 +42,8 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def exchange(scratch: Path, target: Path) -> None:
     """Let two folders change names, in one step where the file system can; else the target is away for a moment."""
-    if _renameat2 is not None:
-        one, other = os.fsencode(scratch), os.fsencode(target)
-        if _renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in {errno.EINVAL, errno.ENOSYS}:
-            raise OSError(code, os.strerror(code), str(scratch), None, str(target))
+    if rename_at_once(scratch, target, EXCHANGE):
+        return
     old = scratch_path(target)
     target.rename(old)
     scratch.rename(target)
