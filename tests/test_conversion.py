@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dsa110_contimg import conversion, telescope
 from dsa110_contimg.errors import IncompleteGroupError, InconsistentGroupError, UnreadableDataError
-from dsa110_contimg.formats import uvh5
+from dsa110_contimg.formats import measurement_set, uvh5
 from dsa110_contimg.formats.uvh5 import SubbandHeader
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.options import ConversionOptions
@@ -197,6 +197,23 @@ def test_files_that_pyuvdata_rewrote_mix_with_the_correlators(copies: list[Path]
     vis, expected = conversion.load_group(copies, OPTIONS), tile_of(tuple(group))
     np.testing.assert_array_equal(vis.vis, expected.vis)
     np.testing.assert_array_equal(vis.flags, expected.flags)
+
+
+def test_blocks_of_rows_make_up_the_tile(copies: list[Path], group: list[Path], tmp_path: Path) -> None:
+    """Chunks of 7 of the 30 rows, one subband missing: five blocks, read ahead into two buffers."""
+    for path in copies[:-1]:
+        with h5py.File(path, "r+") as file:
+            for name, values in {name: file["Data"][name][...] for name in file["Data"]}.items():
+                del file["Data"][name]
+                file["Data"].create_dataset(name, data=values, chunks=(7, 1, 1, 2))
+    whole = conversion.load_group(list(group[:-1]), OPTIONS)
+    frame, blocks = conversion.begin([uvh5.read_header(path) for path in copies[:-1]], OPTIONS)
+    measurement_set.save_blocks(tmp_path / "tile.ms", frame, blocks)
+    saved = measurement_set.load(tmp_path / "tile.ms", "DATA")
+    np.testing.assert_array_equal(saved.vis, whole.vis)
+    np.testing.assert_array_equal(saved.flags, whole.flags)
+    np.testing.assert_array_equal(saved.uvw_m, whole.uvw_m)
+    assert len(list(conversion.begin(headers_of(tuple(copies[:-1])), OPTIONS)[1])) == 5
 
 
 @pytest.mark.parametrize("value", [complex(np.nan, 1.0), complex(1.0, np.inf), 0j])

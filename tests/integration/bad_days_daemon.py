@@ -12,9 +12,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Event
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dsa110_contimg.cli import process
 from dsa110_contimg.cli.main import main
@@ -83,10 +86,10 @@ def obedient(stage: Stage) -> Callable[[Context, str], None]:
     return work
 
 
-def held_write(path: Path, vis: Visibilities) -> None:
+def held_write(path: Path, frame: Visibilities, blocks: Iterable[measurement_set.Block]) -> NDArray[np.complex64]:
     """Write a set when it is no longer held."""
     hold(path.name.removeprefix(".").partition(".ms")[0], "hold writing")
-    _write(path, vis)
+    return _write(path, frame, blocks)
 
 
 def told_limit_s(stage: Stage, options: ResourceOptions) -> float:

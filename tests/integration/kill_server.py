@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from casacore import tables
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.cli import process
@@ -96,18 +98,22 @@ def between_queue_and_index() -> None:
 def half_corrected() -> None:
     """Die when CORRECTED_DATA is written, but the flags that belong to it are not."""
 
-    def put(table: tables.table, _vis: object) -> None:
-        table.flush()
-        die()
+    put_flags = measurement_set._put_flags
 
-    measurement_set._put_flags_and_weights = put  # type: ignore[assignment]
+    def put(table: tables.table, flags: NDArray[np.bool_], first: int = 0) -> None:
+        if "CORRECTED_DATA" in table.colnames():
+            table.flush()
+            die()
+        put_flags(table, flags, first)
+
+    measurement_set._put_flags = put
 
 
 POINTS: dict[str, Callable[[], None]] = {
     "between queue and index": between_queue_and_index,
     "job claimed": lambda: setattr(attempt, "Context", die),
     "set under its scratch name": lambda: setattr(measurement_set, "flush_folder", die),
-    "set renamed": lambda: setattr(measurement_set, "verify", die),
+    "set renamed": lambda: after(measurement_set, "save_blocks"),
     "mosaic groups formed": lambda: after(runner, "form_mosaic_groups"),
     "caltable under its scratch name": lambda: setattr(caltable, "_sync", die),
     "caltables written": lambda: setattr(CaltableRepository, "register", die),

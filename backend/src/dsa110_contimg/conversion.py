@@ -10,8 +10,9 @@ would then run against the table's order are conjugated, with UVW negated, so th
 """
 
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from dsa110_contimg import telescope
 from dsa110_contimg.errors import IncompleteGroupError, InconsistentGroupError
 from dsa110_contimg.formats import uvh5
 from dsa110_contimg.formats.uvh5 import SubbandHeader
-from dsa110_contimg.formats.uvh5_file import read_parts
+from dsa110_contimg.formats.uvh5_file import Data, open_data
 from dsa110_contimg.kernels.fringes import rotate_into
 from dsa110_contimg.options import ConversionOptions
 from dsa110_contimg.visibilities import SkyPosition, Visibilities
 
 logger = logging.getLogger(__name__)
+Block = tuple[NDArray[np.complex64], NDArray[np.bool_]]
 
 
 def load_group(paths: Sequence[Path], options: ConversionOptions) -> Visibilities:
@@ -61,31 +63,61 @@ def load_group(paths: Sequence[Path], options: ConversionOptions) -> Visibilitie
 
 def assemble(headers: Sequence[SubbandHeader], options: ConversionOptions) -> Visibilities:
     """Read the data behind the headers of a group, in any order, into one tile: see `load_group`."""
-    check_group(headers, options)
-    ordered = sorted(headers, key=lambda header: -header.index)
-    frame = tile_frame(ordered[0])
+    frame, blocks = begin(headers, options)
     shape = (frame.time_mjd.size, frame.freq_hz.size, 2)
     vis = replace(frame, vis=np.empty(shape, np.complex64), flags=np.empty(shape, bool))
-    for index in set(range(telescope.N_SUBBANDS)) - {header.index for header in ordered}:
-        lost = _channels(index, ordered[0].freq_hz.size)
-        vis.vis[:, lost], vis.flags[:, lost] = 0.0, True
-    path_m, conjugate = _geometry(ordered[0], vis)
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        # The first error is raised here; what the other threads still read is then of no use to anybody.
-        list(pool.map(lambda header: _read_into(vis, header, path_m, conjugate), ordered))
-    logger.info("read group %s: %d subbands, %d rows", ordered[0].group_id, len(ordered), len(vis.time_mjd))
+    first = 0
+    for values, flags in blocks:
+        rows = slice(first, first + len(values))
+        vis.vis[rows], vis.flags[rows] = values, flags
+        first = rows.stop
     return vis
 
 
-def _read_into(
-    vis: Visibilities, header: SubbandHeader, path_m: NDArray[np.float64], conjugate: NDArray[np.bool_]
-) -> None:
-    """Read one subband and rotate it into its channels of the tile."""
-    channels = _channels(header.index, header.freq_hz.size)
-    for first, raw, bad in read_parts(header.path, (len(path_m), header.freq_hz.size), header.pol_index):
-        rows = slice(first, first + len(raw))
-        place = (rows, channels)
-        rotate_into(raw, bad, path_m[rows], header.freq_hz, conjugate[rows], vis.vis[place], vis.flags[place])
+def begin(headers: Sequence[SubbandHeader], options: ConversionOptions) -> tuple[Visibilities, Iterator[Block]]:
+    """Return a tile without visibilities, and what reads them block by block of rows, so that few are held at once.
+
+    A block is (n_row, n_chan, 2) of visibilities and of flags, whose memory is used again for the block after the
+    next one. Raises as `load_group` does; what is wrong with the data is raised by the iterator.
+    """
+    check_group(headers, options)
+    ordered = sorted(headers, key=lambda header: -header.index)
+    frame = tile_frame(ordered[0])
+    return frame, _blocks(ordered, frame.freq_hz.size, *_geometry(ordered[0], frame))
+
+
+def _blocks(
+    headers: Sequence[SubbandHeader], n_chan_tile: int, path_m: NDArray[np.float64], conjugate: NDArray[np.bool_]
+) -> Iterator[Block]:
+    """Read the next block, one subband a thread, while the caller works on this one."""
+    n_row, n_chan = path_m.size, headers[0].freq_hz.size
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_data(header.path, (n_row, n_chan), header.pol_index)) for header in headers]
+        step = min(n_row, max(file.chunk_rows for file in files))
+        shape = (step, n_chan_tile, 2)
+        # What no file fills stays zero and flagged: the missing subbands.
+        buffers = [(np.zeros(shape, np.complex64), np.ones(shape, bool)) for _ in range(2)]
+        pool = stack.enter_context(ThreadPoolExecutor(numba.get_num_threads()))
+
+        def read(header: SubbandHeader, file: Data, first: int, block: Block) -> None:
+            rows = slice(first, min(first + step, n_row))
+            place = slice(0, rows.stop - first), _channels(header.index, n_chan)
+            raw, bad = file.read(rows.start, rows.stop)
+            rotate_into(raw, bad, path_m[rows], header.freq_hz, conjugate[rows], block[0][place], block[1][place])
+
+        def start(first: int) -> list[Future[None]]:
+            block = buffers[first // step % 2]
+            pairs = zip(headers, files, strict=True) if first < n_row else ()
+            return [pool.submit(read, header, file, first, block) for header, file in pairs]
+
+        ahead = start(0)
+        for first in range(0, n_row, step):
+            now, ahead = ahead, start(first + step)
+            for future in now:
+                future.result()
+            vis, flags = buffers[first // step % 2]
+            yield vis[: n_row - first], flags[: n_row - first]
+    logger.info("read group %s: %d subbands, %d rows", headers[0].group_id, len(headers), n_row)
 
 
 def _channels(index: int, n_chan: int) -> slice:
@@ -166,7 +198,7 @@ def tile_frame(header: SubbandHeader) -> Visibilities:
         vis=np.zeros((0, freq_hz.size, 2), np.complex64),
         flags=np.zeros((0, freq_hz.size, 2), bool),
         weights=np.ones((n_row, 2), np.float32),
-        uvw_m=np.empty((n_row, 3)),
+        uvw_m=np.full((n_row, 3), np.nan),
         antenna1=np.tile(np.minimum(header.ant_1, header.ant_2), n_time).astype(np.int32),
         antenna2=np.tile(np.maximum(header.ant_1, header.ant_2), n_time).astype(np.int32),
         time_mjd=np.repeat(header.times_mjd, n_baseline),

@@ -33,7 +33,6 @@ def convert(
         with console.status(f"converting {len(files)} files"):
             vis = load(files, ConversionOptions(min_subbands=min_subbands))
             measurement_set.save(out, vis)
-            measurement_set.verify(out, vis)
     except (PipelineError, OSError) as error:
         console.print(f"contimg convert: {error}", style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

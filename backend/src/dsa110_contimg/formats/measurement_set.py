@@ -11,7 +11,7 @@ its final name is whole. A set that lost a part all the same is named, whichever
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,33 +21,56 @@ from casacore import tables
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import BadInputError, UnreadableDataError
+from dsa110_contimg.formats import ms_reading
 from dsa110_contimg.formats.ms_subtables import SECONDS_PER_DAY, write_subtables
-from dsa110_contimg.formats.scratch import exchange, flush, scratch_path
+from dsa110_contimg.formats.scratch import exchange, flush, flushing, scratch_path
 from dsa110_contimg.kernels.flags import rows_with_data
-from dsa110_contimg.telescope import TELESCOPE_NAME, aberration_scale
-from dsa110_contimg.visibilities import SkyPosition, Visibilities
+from dsa110_contimg.visibilities import Visibilities
 
-ROWS_AT_ONCE = 8192
-PARALLEL_HANDS = ((5, 8), (9, 12))
 OVERHEAD_BYTES = 8_000_000
 """What a set takes beside visibilities and flags, generously."""
+VIS_BYTES = 8
+TILED_FILES = "*_TSM*"
+"""The large ones of a set's files."""
+Block = tuple[NDArray[np.complex64], NDArray[np.bool_]]
 
 
 def save(path: Path, vis: Visibilities) -> Path:
+    """Write a Measurement Set with its DATA column: see `save_blocks`."""
+    return save_blocks(path, vis, [(vis.vis, vis.flags)])
+
+
+def save_blocks(path: Path, frame: Visibilities, blocks: Iterable[Block]) -> Path:
     """Write a Measurement Set with its DATA column, beside and renamed; calibration adds CORRECTED_DATA.
+
+    Parameters
+    ----------
+    path
+        The set.
+    frame
+        Everything but the visibilities and flags, which are not looked at.
+    blocks
+        Those, (n_row, n_chan, n_pol) each, in the order of rows; a block is needed no longer when the next is asked.
 
     Raises
     ------
     FileExistsError
         If the path is taken: a set is never replaced.
+    OSError
+        If the disk is full or refuses what is written.
+    BadInputError
+        If what is read back is not what was written.
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already and is not replaced")
     path.parent.mkdir(parents=True, exist_ok=True)
-    require_space(path.parent, OVERHEAD_BYTES + 2 * vis.vis.nbytes + vis.flags.nbytes)
+    n_vis = frame.time_mjd.size * frame.freq_hz.size * frame.weights.shape[1]
+    require_space(path.parent, OVERHEAD_BYTES + n_vis * (2 * VIS_BYTES + 1))
     scratch = scratch_path(path)
     try:
-        _write(scratch, vis)
+        with flushing(scratch, TILED_FILES):
+            last_cell = _write(scratch, frame, blocks)
+        verify(scratch, frame, last_cell)
         flush_folder(scratch)
         scratch.rename(path)
         flush(path.parent)
@@ -97,21 +120,8 @@ def load(path: Path, column: str = "CORRECTED_DATA", *, field: int | None = None
         If a part of it is missing, cut off or damaged.
     """
     with _reading(path) as table:
-        rows = _choose_rows(path, table, field)
-        return _read(path, rows, _choose_column(path, rows, column))
-
-
-def _choose_column(path: Path, table: tables.table, column: str) -> str:
-    """Return the column to read; refuse one that is missing, or that a killed calibration has half filled."""
-    there = column in table.colnames()
-    filled = [there and table.iscelldefined(column, row) for row in (0, table.nrows() - 1)]
-    if all(filled):
-        return column
-    if any(filled):
-        raise BadInputError(f"{path} is calibrated in part only: calibrate it again")
-    if column != "CORRECTED_DATA" or "DATA" not in table.colnames():
-        raise BadInputError(f"{path} has no column {column}")
-    return "DATA"
+        rows = ms_reading.choose_rows(path, table, field)
+        return ms_reading.read(path, rows, ms_reading.choose_column(path, rows, column))
 
 
 def load_raw(path: Path) -> Visibilities:
@@ -125,18 +135,18 @@ def load_raw(path: Path) -> Visibilities:
     return vis
 
 
-def verify(path: Path, vis: Visibilities) -> None:
-    """Read back the shape of a set that has just been written.
+def verify(path: Path, frame: Visibilities, last_cell: NDArray[np.complex64]) -> None:
+    """Read back the shape of a set that has just been written, and the visibilities of its last row.
 
     Raises
     ------
     BadInputError
-        If rows, columns or the last visibility are not those that were written.
+        If rows, columns or these visibilities are not those that were written.
     """
     with _reading(path) as table:
         last = table.nrows() - 1
         whole = {"DATA", "FLAG", "WEIGHT", "UVW"} <= set(table.colnames())
-        if not whole or last + 1 != len(vis.time_mjd) or not np.array_equal(table.getcell("DATA", last), vis.vis[last]):
+        if not whole or last + 1 != len(frame.time_mjd) or not np.array_equal(table.getcell("DATA", last), last_cell):
             raise BadInputError(f"{path} is not what was written to it; remove it and convert the group again")
 
 
@@ -156,7 +166,8 @@ def write_calibrated(path: Path, vis: Visibilities) -> None:
             manager = _tiled("TiledCorrected", ["CORRECTED_DATA"], vis.vis.shape[1:], 8, "TiledShapeStMan")
             table.addcols(tables.maketabdesc([description]), manager)
         _put_cells(table, "CORRECTED_DATA", vis.vis)
-        _put_flags_and_weights(table, vis)
+        _put_flags(table, vis.flags)
+        _put_weights(table, vis)
 
 
 @contextmanager
@@ -178,7 +189,7 @@ def _rewriting(path: Path) -> Iterator[tables.table]:
     scratch = scratch_path(path)
     try:
         shutil.copytree(path, scratch, copy_function=copy)
-        with _open(scratch, readonly=False) as table:
+        with flushing(scratch, TILED_FILES), _open(scratch, readonly=False) as table:
             yield table
             table.flush()
         flush_folder(scratch)
@@ -218,109 +229,11 @@ def _reading(path: Path) -> Iterator[tables.table]:
         raise UnreadableDataError(path, str(error).splitlines()[0]) from error
 
 
-def _subtable(path: Path, name: str) -> tables.table:
-    return tables.table(str(path / name), ack=False)
-
-
-def _choose_rows(path: Path, table: tables.table, field: int | None) -> tables.table:
-    windows = np.unique(table.getcol("DATA_DESC_ID"))
-    if windows.size > 1:
-        raise BadInputError(f"{path} holds {windows.size} spectral windows; split out one of them first")
-    fields = np.unique(table.getcol("FIELD_ID"))
-    if field is None and fields.size > 1:
-        raise BadInputError(f"{path} holds fields {fields.tolist()}; choose one (--field)")
-    if field is not None and field not in fields:
-        raise BadInputError(f"{path} has no field {field}; it holds {fields.tolist()}")
-    return table if field is None else table.query(f"FIELD_ID == {field}")
-
-
-def _read(path: Path, table: tables.table, column: str) -> Visibilities:
-    window = int(table.getcell("DATA_DESC_ID", 0))
-    with _subtable(path, "DATA_DESCRIPTION") as description:
-        spw = int(description.getcell("SPECTRAL_WINDOW_ID", window))
-        polarization = int(description.getcell("POLARIZATION_ID", window))
-    with _subtable(path, "POLARIZATION") as pol:
-        correlations = [int(code) for code in pol.getcell("CORR_TYPE", polarization)]
-    hands = _parallel_hands(path, correlations)
-    with _subtable(path, "SPECTRAL_WINDOW") as spectral:
-        freq_hz = np.asarray(spectral.getcell("CHAN_FREQ", spw), float)
-        width_hz = float(np.abs(spectral.getcell("CHAN_WIDTH", spw)).mean())
-    with _subtable(path, "ANTENNA") as antenna:
-        names = [str(name) for name in antenna.getcol("NAME")]
-        itrf = np.asarray(antenna.getcol("POSITION"), float)
-        diameters = np.unique(antenna.getcol("DISH_DIAMETER"))
-    with _subtable(path, "OBSERVATION") as observation:
-        telescope = str(observation.getcell("TELESCOPE_NAME", 0))
-    with _subtable(path, "FIELD") as fields:
-        row = int(table.getcell("FIELD_ID", 0))
-        center = _position(np.ravel(fields.getcell("PHASE_DIR", row)))
-        field_name = str(fields.getcell("NAME", row))
-    time_mjd = np.asarray(table.getcol("TIME"), float) / SECONDS_PER_DAY
-    pointing_mjd, pointing = _pointings(path) if telescope == TELESCOPE_NAME else (np.empty(0), np.empty((0, 2)))
-    order = slice(None) if freq_hz.size < 2 or freq_hz[1] > freq_hz[0] else slice(None, None, -1)
-    step = hands[-1] - hands[0] or 1
-    pick = (slice(None), order, slice(hands[0], hands[-1] + step if hands[-1] + step >= 0 else None, step))
-    flags = _cells(table, "FLAG", bool)[pick]
-    flags[table.getcol("FLAG_ROW")] = True
-    mid_mjd = 0.5 * (time_mjd.min() + time_mjd.max())
-    return Visibilities(
-        vis=_cells(table, column, np.complex64)[pick],
-        flags=flags,
-        weights=np.asarray(table.getcol("WEIGHT"), np.float32)[:, pick[2]],
-        uvw_m=np.asarray(table.getcol("UVW"), float),
-        antenna1=np.asarray(table.getcol("ANTENNA1"), np.int32),
-        antenna2=np.asarray(table.getcol("ANTENNA2"), np.int32),
-        time_mjd=time_mjd,
-        freq_hz=freq_hz[order],
-        channel_width_hz=width_hz,
-        integration_s=float(table.getcell("EXPOSURE", 0)),
-        phase_center=center,
-        antenna_names=names,
-        antenna_itrf_m=itrf,
-        telescope=telescope,
-        pointing_mjd=pointing_mjd,
-        pointing_icrs_deg=pointing,
-        field_name=field_name,
-        aberration=aberration_scale(*center, mid_mjd) if telescope == TELESCOPE_NAME else 1.0,
-        dish_diameter_m=float(diameters[0]) if diameters.size == 1 and diameters[0] > 0.0 else float("nan"),
-    )
-
-
-def _cells(table: tables.table, column: str, dtype: type) -> NDArray[Any]:
-    """Return a column of (n_chan, n_pol) cells; getcol would copy them once more, which takes six times as long."""
-    cells = np.empty((table.nrows(), *table.getcell(column, 0).shape), dtype)
-    for start in range(0, len(cells), ROWS_AT_ONCE):
-        part = cells[start : start + ROWS_AT_ONCE]
-        table.getcolnp(column, part, start, len(part))
-    return cells
-
-
-def _put_cells(table: tables.table, column: str, values: NDArray[Any]) -> None:
-    """Write a column of cells part by part, as casacore copies what it is given."""
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        part = values[start : start + ROWS_AT_ONCE]
-        table.putcol(column, part, start, len(part))
-
-
-def _parallel_hands(path: Path, correlations: Sequence[int]) -> list[int]:
-    for hands in PARALLEL_HANDS:
-        present = [correlations.index(code) for code in hands if code in correlations]
-        if present:
-            return present
-    raise BadInputError(f"{path} has correlations {list(correlations)}, none of them RR, LL, XX or YY")
-
-
-def _position(direction: NDArray[np.float64]) -> SkyPosition:
-    return SkyPosition(float(np.degrees(direction[0]) % 360.0), float(np.degrees(direction[1])))
-
-
-def _pointings(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    with _subtable(path, "POINTING") as pointing:
-        if pointing.nrows() == 0:
-            return np.empty(0), np.empty((0, 2))
-        times, first = np.unique(pointing.getcol("TIME"), return_index=True)
-        direction = np.asarray(pointing.getcol("DIRECTION")).reshape(-1, 2)[first]
-    return times / SECONDS_PER_DAY, np.degrees(direction) % 360.0 * [1, 0] + np.degrees(direction) * [0, 1]
+def _put_cells(table: tables.table, column: str, values: NDArray[Any], first: int = 0) -> None:
+    """Write cells from a first row on, part by part, as casacore copies what it is given."""
+    for start in range(0, len(values), ms_reading.ROWS_AT_ONCE):
+        part = values[start : start + ms_reading.ROWS_AT_ONCE]
+        table.putcol(column, part, first + start, len(part))
 
 
 def _tiled(
@@ -339,8 +252,9 @@ def _tiled(
     return {"*1": info}
 
 
-def _write(path: Path, vis: Visibilities) -> None:
-    n_row, n_chan, n_pol = vis.vis.shape
+def _write(path: Path, frame: Visibilities, blocks: Iterable[Block]) -> NDArray[np.complex64]:
+    """Write a whole set; return the visibilities of its last row."""
+    n_row, n_chan, n_pol = frame.time_mjd.size, frame.freq_hz.size, frame.weights.shape[1]
     data = tables.makearrcoldesc("DATA", 0.0 + 0.0j, shape=[n_chan, n_pol], options=4, valuetype="complex")
     flag = tables.makearrcoldesc("FLAG", False, shape=[n_chan, n_pol], options=4, valuetype="boolean")
     description = tables.required_ms_desc()
@@ -349,12 +263,12 @@ def _write(path: Path, vis: Visibilities) -> None:
     managers["*2"] = _tiled("TiledFlag", ["FLAG"], (n_chan, n_pol), 1)["*1"]
     with tables.default_ms(str(path), description, managers) as table:
         table.addrows(n_row)
-        times = vis.time_mjd * SECONDS_PER_DAY
-        exposure = np.full(n_row, vis.integration_s)
+        times = frame.time_mjd * SECONDS_PER_DAY
+        exposure = np.full(n_row, frame.integration_s)
         zeros = np.zeros(n_row, np.int32)
-        table.putcol("UVW", vis.uvw_m)
-        table.putcol("ANTENNA1", vis.antenna1)
-        table.putcol("ANTENNA2", vis.antenna2)
+        table.putcol("UVW", frame.uvw_m)
+        table.putcol("ANTENNA1", frame.antenna1)
+        table.putcol("ANTENNA2", frame.antenna2)
         for name, values in {"TIME": times, "TIME_CENTROID": times, "EXPOSURE": exposure, "INTERVAL": exposure}.items():
             table.putcol(name, values)
         for name in (
@@ -369,18 +283,23 @@ def _write(path: Path, vis: Visibilities) -> None:
             table.putcol(name, zeros if name != "SCAN_NUMBER" else zeros + 1)
         for name in ("FEED1", "FEED2"):
             table.putcol(name, zeros)
-        _put_cells(table, "DATA", vis.vis)
-        _put_flags_and_weights(table, vis)
-    write_subtables(path, vis)
+        _put_weights(table, frame)
+        first = 0
+        for vis, flags in blocks:
+            _put_cells(table, "DATA", vis, first)
+            _put_flags(table, flags, first)
+            first += len(vis)
+        last_cell: NDArray[np.complex64] = vis[-1].copy()
+    write_subtables(path, frame)
+    return last_cell
 
 
-def _put_flags(table: tables.table, flags: NDArray[np.bool_]) -> None:
-    _put_cells(table, "FLAG", flags)
-    table.putcol("FLAG_ROW", ~rows_with_data(flags))
+def _put_flags(table: tables.table, flags: NDArray[np.bool_], first: int = 0) -> None:
+    _put_cells(table, "FLAG", flags, first)
+    table.putcol("FLAG_ROW", ~rows_with_data(flags), first, len(flags))
 
 
-def _put_flags_and_weights(table: tables.table, vis: Visibilities) -> None:
-    _put_flags(table, vis.flags)
+def _put_weights(table: tables.table, vis: Visibilities) -> None:
     table.putcol("WEIGHT", vis.weights)
     with np.errstate(divide="ignore"):
         sigma = np.where(vis.weights > 0, 1.0 / np.sqrt(vis.weights), 0.0).astype(np.float32)

@@ -9,14 +9,17 @@ import os
 import re
 import shutil
 import socket
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from dsa110_contimg.processes import start_ticks
 from dsa110_contimg.renaming import EXCHANGE, rename_at_once
 
+FLUSH_EVERY_S = 0.1
 _WRITER = re.compile(r"\.(?P<host>[^.].*)\.(?P<pid>\d+)(?:-(?P<start>\d+))?\.[0-9a-f]{12}\.partial")
 
 
@@ -105,3 +108,31 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def flushing(folder: Path, pattern: str) -> Iterator[None]:
+    """Flush the files of a pattern while the block writes them, so that little is left for its end.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses what was written.
+    """
+    done = threading.Event()
+
+    def work() -> None:
+        while True:
+            last = done.wait(FLUSH_EVERY_S)
+            for path in folder.glob(pattern):
+                flush(path)
+            if last:
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            yield
+        finally:
+            done.set()
+        future.result()

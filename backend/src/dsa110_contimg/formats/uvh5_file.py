@@ -8,7 +8,7 @@ Every defect is named in one sentence.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import erfa
@@ -102,31 +102,64 @@ def antenna_rows(
     return np.asarray(rows)
 
 
-def read_parts(
-    path: Path, shape: tuple[int, int], planes: Sequence[int]
-) -> Iterator[tuple[int, NDArray[np.complex64], NDArray[np.bool_]]]:
-    """Yield a file's data part by part: the first row, and visibilities and flags, (rows, n_chan, n_plane).
+class Data:
+    """The visibilities and flags of an open file.
 
     The order of rows and channels is the file's; `planes` picks polarizations. Flagged is what the file flags or has
-    no samples of.
+    no samples of. `chunk_rows` rows at a time, from a multiple of it, are read without reading anything twice.
+    """
+
+    def __init__(self, file: h5py.File, path: Path, shape: tuple[int, int], planes: Sequence[int]) -> None:
+        self.path = path
+        self._vis, self._flags, self._samples = (Rows(file["Data"][name], planes) for name in DATA)
+        parts = (self._vis, self._flags, self._samples)
+        if any((rows.n_row, rows.n_chan) != shape for rows in parts):
+            raise UnreadableDataError(path, f"its data are not the {shape[0]} rows x {shape[1]} channels of its header")
+        self.chunk_rows = max(rows.chunk_rows for rows in parts)
+
+    def read(self, first: int, last: int) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+        """Return rows [first, last): visibilities and flags, each (rows, n_chan, n_plane).
+
+        Raises
+        ------
+        UnreadableDataError
+            If the data are damaged behind a sound header.
+        """
+        with _naming(self.path):
+            bad = self._flags.read(first, last)
+            bad |= self._samples.read(first, last) == 0
+            return self._vis.read(first, last), bad
+
+
+@contextmanager
+def open_data(path: Path, shape: tuple[int, int], planes: Sequence[int]) -> Iterator[Data]:
+    """Open a file for its data, which are to be the (rows, channels) that its header told of.
 
     Raises
     ------
     UnreadableDataError
-        If the data are damaged behind a sound header, or no longer the (rows, channels) that it told of.
+        If they are others, or are not to be found.
     """
+    with ExitStack() as stack:
+        with _naming(path):
+            file = stack.enter_context(h5py.File(path, "r"))
+            data = Data(file, path, shape, planes)
+        yield data
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file whose data cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
-            vis, flags, samples = (Rows(file["Data"][name], planes) for name in DATA)
-            if any((rows.n_row, rows.n_chan) != shape for rows in (vis, flags, samples)):
-                raise UnreadableDataError(
-                    path, f"its data are not the {shape[0]} rows x {shape[1]} channels of its header"
-                )
-            step = max(vis.chunk_rows, flags.chunk_rows, samples.chunk_rows)
-            for first in range(0, vis.n_row, step):
-                last = min(first + step, vis.n_row)
-                bad = flags.read(first, last)
-                bad |= samples.read(first, last) == 0
-                yield first, vis.read(first, last), bad
+        yield
     except (OSError, KeyError) as error:
         raise UnreadableDataError(path, error) from error
+
+
+def read_parts(
+    path: Path, shape: tuple[int, int], planes: Sequence[int]
+) -> Iterator[tuple[int, NDArray[np.complex64], NDArray[np.bool_]]]:
+    """Yield a file's data part by part: the first row, and what `Data.read` returns of the rows from there."""
+    with open_data(path, shape, planes) as data:
+        for first in range(0, shape[0], data.chunk_rows):
+            yield first, *data.read(first, min(first + data.chunk_rows, shape[0]))

@@ -56,9 +56,7 @@ def convert(context: Context, group_id: str) -> None:
     headers = _sound_headers(group_id, paths, context.options.conversion)
     path = naming.ms_path(context.stage_dir, group_id)
     if not path.exists():
-        headers, vis = _read_group(group_id, headers, context.options.conversion)
-        measurement_set.save(path, vis)
-        measurement_set.verify(path, vis)
+        headers = _save_group(path, group_id, headers, context.options.conversion)
     frame = conversion.tile_frame(headers[0])
     transit = sky_model.transiting_calibrator(frame, context.options.calibration)
     with context.commit() as session:
@@ -100,13 +98,14 @@ def _sound_headers(group_id: str, paths: Sequence[Path], options: ConversionOpti
     return sound
 
 
-def _read_group(
-    group_id: str, headers: list[SubbandHeader], options: ConversionOptions
-) -> tuple[list[SubbandHeader], Visibilities]:
-    """Read a group's data; a file that is damaged behind its header is quarantined and left out."""
+def _save_group(
+    path: Path, group_id: str, headers: list[SubbandHeader], options: ConversionOptions
+) -> list[SubbandHeader]:
+    """Write a group's set; a file that is damaged behind its header is quarantined and left out."""
     while True:
         try:
-            return headers, conversion.assemble(headers, options)
+            measurement_set.save_blocks(path, *conversion.begin(headers, options))
+            return headers
         except UnreadableDataError as error:
             _raise_disk_trouble(error)
             _quarantine(group_id, {error.path: str(error)})
