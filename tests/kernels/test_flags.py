@@ -26,6 +26,18 @@ def test_selection_finds_the_upper_median(size: int) -> None:
         assert medians.median(single.copy(), size) == np.sort(single)[size // 2]
 
 
+def test_selection_finds_any_rank() -> None:
+    values = np.append(np.random.default_rng(9).normal(size=50), [0.0, -np.inf, np.inf, 0.0]).astype(np.float32)
+    assert [medians.select(values, rank) for rank in range(54)] == np.sort(values).tolist()
+
+
+@pytest.mark.parametrize("size", [0, 5, 8, 61])
+def test_places_are_where_a_line_is_not_zero(size: int) -> None:
+    line = (np.random.default_rng(size).integers(0, 9, size) * (np.arange(size) % 7 > 4)).astype(np.uint8)
+    where = np.empty(size, np.int32)
+    np.testing.assert_array_equal(where[: kernels.places(line, where)], np.flatnonzero(line))
+
+
 @pytest.mark.parametrize("n_time", [1, 2, 3, 5, 8, 23, 24, 33])
 def test_the_network_sorts_columns(n_time: int) -> None:
     table = np.random.default_rng(n_time).normal(size=(n_time, 40)).astype(np.float32)

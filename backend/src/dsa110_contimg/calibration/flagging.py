@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from dsa110_contimg.calibration import aoflagger, interference
 from dsa110_contimg.errors import CalibrationError, ConfigurationError
@@ -198,9 +199,10 @@ def summarize(vis: Visibilities, reasons: Reasons, dead_fraction: float) -> Flag
     cross = vis.antenna1 != vis.antenna2
     moment = np.where(cross, np.searchsorted(vis.times_mjd, vis.time_mjd), -1)
     by_row, by_moment = kernels.count_reasons(reasons, moment, vis.times_mjd.size, len(REASONS))
-    by_antenna = np.zeros((vis.n_antennas, *by_row.shape[1:]))
-    for antenna in (vis.antenna1[cross], vis.antenna2[cross]):
-        np.add.at(by_antenna, antenna, by_row[cross])
+    # A row counts for both of its antennas.
+    places = (np.concatenate([vis.antenna1[cross], vis.antenna2[cross]]), np.tile(np.flatnonzero(cross), 2))
+    sums = sparse.csr_array((np.ones(places[0].size), places), shape=(vis.n_antennas, cross.size))
+    by_antenna = (sums @ by_row.reshape(cross.size, -1)).reshape(vis.n_antennas, *by_row.shape[1:])
     present = np.flatnonzero(by_antenna.any(axis=(1, 2)))
     names = [vis.antenna_names[i] for i in present]
     by_pol = by_antenna[present] / by_antenna[present].sum(axis=2, keepdims=True)

@@ -103,6 +103,8 @@ def neighbors(vis: Visibilities, rows: BaselineRows) -> tuple[NDArray[np.int64],
     turn = np.stack([per_channel, per_time], axis=1)
     wide = np.floor((MOST_TURN / np.maximum(turn, 1e-9) - 1.0) / 2.0).clip(0, [MOST_CHANNELS, MOST_INTEGRATIONS])
     half = np.where(wide >= LEAST_REACH, wide, np.where(turn <= SHORT_TURN, LEAST_REACH, 0)).astype(np.int64)
+    # Sums over channels are made by doubling.
+    half[:, 0] = np.where(half[:, 0] > 0, 1 << np.frexp(half[:, 0])[1] >> 1, 0)
     return half, 2.0 * np.pi * turn
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.medians import channel_medians, median
+from dsa110_contimg.kernels.medians import channel_medians, count_up_to, median
 from dsa110_contimg.kernels.sumthreshold import close_gaps
 
 HIGHEST_MIDDLE = 10.0
@@ -16,16 +16,27 @@ HIGHEST_MIDDLE = 10.0
 
 
 @njit(cache=True)
-def _amplitudes(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], pol: int, out: NDArray[np.float32]) -> int:
-    """Fill the amplitudes of a row's good samples, −1 where there are none; return how many those are."""
-    high, none, zero, bad = np.float32(np.inf), np.float32(-1.0), np.float32(0.0), np.uint32(0)
-    for chan in range(out.size):
-        value = vis[chan, pol]
-        size2 = value.real * value.real + value.imag * value.imag
-        good = (reasons[chan, pol] == 0) & (size2 > zero) & (size2 < high)
-        out[chan] = np.sqrt(size2) if good else none
-        bad += np.uint32(not good)
-    return int(bad)
+def _powers(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], out: NDArray[np.float32]) -> bool:
+    """Fill |V|² of a row's good samples, −1 where there are none; return whether some are not good."""
+    high, none, zero = np.float32(np.inf), np.float32(-1.0), np.float32(0.0)
+    for i in range(out.size):
+        size2 = vis[i].real * vis[i].real + vis[i].imag * vis[i].imag
+        out[i] = size2 if (reasons[i] == 0) & (size2 > zero) & (size2 < high) else none
+    return count_up_to(out, zero) > 0.0
+
+
+@njit(cache=True)
+def places(line: NDArray[np.uint8], out: NDArray[np.int32]) -> int:
+    """Fill in where a line is not zero, and return at how many places; most of it is zero, eight samples at a look."""
+    whole, count = line.size // 8, 0
+    words = line[: 8 * whole].view(np.uint64)
+    for word in range(whole + 1):
+        if word == whole or words[word]:
+            for i in range(8 * word, min(8 * word + 8, line.size)):
+                # Written in any case: whether it stays is unforeseeable, and a branch would be mispredicted.
+                out[count] = i
+                count += 1 if line[i] else 0
+    return count
 
 
 @njit(cache=True)
@@ -73,19 +84,19 @@ def first_look(
     middles, bad = np.empty((n_baseline, n_chan, n_pol), np.float32), np.zeros((n_baseline, n_pol), np.int64)
     for baseline in prange(n_baseline):
         rows = order[start[baseline] : start[baseline + 1]]
-        amp = np.empty((n_pol, rows.size, n_chan), np.float32)
-        table = np.empty((rows.size, n_chan), np.float32)
+        power = np.empty((rows.size, n_chan * n_pol), np.float32)
+        table = np.empty_like(power)
         for t in range(rows.size):
-            for pol in range(n_pol):
-                own = amp[pol, t]
-                if _amplitudes(vis[rows[t]], reasons[rows[t]], pol, own) > 0:
+            if _powers(vis[rows[t]].reshape(-1), reasons[rows[t]].reshape(-1), power[t]):
+                for pol in range(n_pol):
                     bad[baseline, pol] += _enter_empty(vis[rows[t]], reasons[rows[t]], pol, codes)
+        by_chan = channel_medians(power, table).reshape(n_chan, n_pol)
         for pol in range(n_pol):
-            by_chan = channel_medians(amp[pol], table)
-            known = by_chan[by_chan >= 0.0]
+            known = by_chan[:, pol][by_chan[:, pol] >= 0.0]
             whole = np.float32(median(known, known.size)) if known.size else np.float32(1.0)
             for chan in range(n_chan):
-                middles[baseline, chan, pol] = by_chan[chan] / whole if by_chan[chan] > 0.0 else -1.0
+                middle = by_chan[chan, pol]
+                middles[baseline, chan, pol] = np.sqrt(middle / whole) if middle > 0.0 else -1.0
     return middles, bad
 
 
@@ -116,10 +127,14 @@ def enter_rows(reasons: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
     """Enter a code for every good sample of each row that has one, (n_row,)."""
     for row in prange(reasons.shape[0]):
         if codes[row]:
-            for chan in range(reasons.shape[1]):
-                for pol in range(reasons.shape[2]):
-                    if reasons[row, chan, pol] == 0:
-                        reasons[row, chan, pol] = codes[row]
+            _enter_line(reasons[row].reshape(-1), codes[row])
+
+
+@njit(cache=True)
+def _enter_line(line: NDArray[np.uint8], code: int) -> None:
+    new = np.uint8(code)
+    for i in range(line.size):
+        line[i] = line[i] if line[i] else new
 
 
 @njit(cache=True, parallel=True)
@@ -169,18 +184,32 @@ def enter_common(
     """
     order, start, first, second = baselines
     power, least, code = own
+    n_chan, n_pol = reasons.shape[1], reasons.shape[2]
     for baseline in prange(start.size - 1):
         one, two = first[baseline], second[baseline]
         always = carriers[one] & carriers[two]
+        hits, where = np.empty(n_chan, np.uint8), np.empty(n_chan, np.int32)
         for t in range(start[baseline + 1] - start[baseline]):
-            row = order[start[baseline] + t]
-            for chan in range(reasons.shape[1]):
-                level = power[baseline, t, chan]
-                shared = common[one, t, chan] and common[two, t, chan]
-                if (level >= least and (shared or always[chan])) or (level == 0 and always[chan]):
-                    for pol in range(reasons.shape[2]):
-                        if reasons[row, chan, pol] == 0:
-                            reasons[row, chan, pol] = code
+            line = reasons[order[start[baseline] + t]]
+            _shared(power[baseline, t], (common[one, t], common[two, t], always), least, hits)
+            for chan in where[: places(hits, where)]:
+                for pol in range(n_pol):
+                    if line[chan, pol] == 0:
+                        line[chan, pol] = code
+
+
+@njit(cache=True)
+def _shared(
+    level: NDArray[np.uint8],
+    who: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]],
+    least: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Fill where one line of a baseline has what both antennas have, now or always."""
+    one, two, always, low = who[0], who[1], who[2], np.uint8(least)
+    for chan in range(out.size):
+        strong, none = level[chan] >= low, level[chan] == 0
+        out[chan] = (strong & ((one[chan] & two[chan]) | always[chan])) | (none & always[chan])
 
 
 @njit(cache=True, parallel=True)
@@ -207,54 +236,58 @@ def finish_baselines(
     n_chan, n_pol = reasons.shape[1], reasons.shape[2]
     for baseline in prange(start.size - 1):
         rows = order[start[baseline] : start[baseline + 1]]
+        found, where = np.zeros((rows.size, n_chan), np.bool_), np.empty(n_chan * n_pol, np.int32)
         bad, hits = 0, 0
-        for row in rows:
-            few, many = _count_between(reasons[row].reshape(-1), codes[0], codes[1])
-            hits += few
-            bad += many
+        for t in range(rows.size):
+            line = reasons[rows[t]].reshape(-1)
+            count = places(line, where)
+            bad += count
+            for place in where[:count]:
+                if codes[0] <= line[place] <= codes[1]:
+                    found[t, place // n_pol] = True
+                    hits += 1
         if not hits:
             continue
-        found = np.zeros((rows.size, n_chan), np.bool_)
-        for t in range(rows.size):
-            for chan in range(n_chan):
-                for pol in range(n_pol):
-                    found[t, chan] |= codes[0] <= reasons[rows[t], chan, pol] <= codes[1]
-        _close_plane(found, limits[0])
+        _close_plane(found, limits[0], where)
         given_up = bad > limits[1] * found.size * n_pol
         for t in range(rows.size):
-            for chan in range(n_chan):
-                if found[t, chan] or given_up:
-                    for pol in range(n_pol):
-                        if reasons[rows[t], chan, pol] == 0:
-                            reasons[rows[t], chan, pol] = codes[2] if found[t, chan] else codes[3]
+            line = reasons[rows[t]]
+            for chan in where[: places(found[t].view(np.uint8), where)]:
+                for pol in range(n_pol):
+                    if line[chan, pol] == 0:
+                        line[chan, pol] = codes[2]
+            if given_up:
+                _enter_line(line.reshape(-1), codes[3])
 
 
 @njit(cache=True)
-def _count_between(line: NDArray[np.uint8], first: int, last: int) -> tuple[int, int]:
-    """Return how many values are from *first* to *last*, and how many are not zero."""
-    low, high = np.uint8(first), np.uint8(last)
-    inside, other = 0, 0
-    for value in line:
-        inside += 1 if low <= value <= high else 0
-        other += 1 if value else 0
-    return inside, other
+def _may_close(line: NDArray[np.bool_], least: float, where: NDArray[np.int32]) -> bool:
+    """Return whether a line may have gaps that close: one gap takes *least* samples around it, k gaps k times as many.
+
+    They lie in k + 1 runs, so that one run has half of *least* or more.
+    """
+    count = places(line.view(np.uint8), where)
+    if count < least:
+        return False
+    run, longest = 1, 1
+    for i in range(1, count):
+        run = run + 1 if where[i] == where[i - 1] + 1 else 1
+        longest = max(longest, run)
+    return 2 * longest >= least
 
 
 @njit(cache=True)
-def _close_plane(found: NDArray[np.bool_], gap: float) -> None:
+def _close_plane(found: NDArray[np.bool_], gap: float, where: NDArray[np.int32]) -> None:
     """Close gaps along times and along channels, each from what was found."""
     n_time, n_chan = found.shape
-    scratch = np.empty(max(n_time, n_chan), np.float32)
+    scratch, least = np.empty(max(n_time, n_chan), np.float32), (0.999 - gap) / max(gap, 1e-6)
     across = found.copy()
-    # One gap takes (1 − gap)/gap samples around it: most lines have fewer.
-    least, by_chan = (0.999 - gap) / max(gap, 1e-6), np.zeros(n_chan, np.uint32)
     for t in range(n_time):
-        by_chan += found[t]
-        if found[t].sum() >= least:
+        if _may_close(found[t], least, where):
             close_gaps(across[t], gap, scratch)
-    for chan in range(n_chan):
-        if least <= by_chan[chan] < n_time:
-            column = found[:, chan].copy()
+    for chan in range(n_chan if least < n_time else 0):
+        column = found[:, chan].copy()
+        if _may_close(column, least, where):
             close_gaps(column, gap, scratch)
             for t in range(n_time):
                 across[t, chan] |= column[t]
@@ -273,20 +306,18 @@ def count_reasons(
     by_row = np.zeros((n_row, n_pol, n_reason), np.int64)
     by_moment = np.zeros((n_moment, n_chan, n_reason), np.int64)
     for now in prange(n_moment):
-        here, n_here = by_moment[now], 0
+        here, n_here, where = by_moment[now], 0, np.empty(n_chan * n_pol, np.int32)
         for row in range(n_row):
             if moment[row] != now:
                 continue
             n_here += 1
-            line, own = reasons[row], by_row[row]
+            line, own = reasons[row].reshape(-1), by_row[row]
             own[:, 0] = n_chan
-            for chan in range(n_chan):
-                for pol in range(n_pol):
-                    reason = line[chan, pol]
-                    if reason:
-                        own[pol, reason] += 1
-                        own[pol, 0] -= 1
-                        here[chan, reason] += 1
+            for place in where[: places(line, where)]:
+                reason, chan = line[place], place // n_pol
+                own[place - chan * n_pol, reason] += 1
+                own[place - chan * n_pol, 0] -= 1
+                here[chan, reason] += 1
         for chan in range(n_chan):
             here[chan, 0] = n_here * n_pol - here[chan, 1:].sum()
     return by_row, by_moment
@@ -296,9 +327,13 @@ def count_reasons(
 def set_flags(flags: NDArray[np.bool_], reasons: NDArray[np.uint8], last: int) -> None:
     """Flag exactly what has a reason from 1 to *last*."""
     for row in prange(reasons.shape[0]):
-        for chan in range(reasons.shape[1]):
-            for pol in range(reasons.shape[2]):
-                flags[row, chan, pol] = 0 < reasons[row, chan, pol] <= last
+        _flag_line(reasons[row].reshape(-1), np.uint8(last), flags[row].reshape(-1))
+
+
+@njit(cache=True)
+def _flag_line(line: NDArray[np.uint8], last: np.uint8, out: NDArray[np.bool_]) -> None:
+    for i in range(out.size):
+        out[i] = (line[i] > 0) & (line[i] <= last)
 
 
 @njit(cache=True, parallel=True)

@@ -31,6 +31,10 @@ SNR_CEILING = 1e6
 LEAST_FREEDOM = 0.05
 FAR_ABOVE = 2.5
 CHI2_1_MEDIAN = 0.4549364
+STEADY = 0.01
+"""Weights that change by less need no other round."""
+Equations = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Real and imaginary part of A, and B, each (n_antenna, n_antenna)."""
 
 
 class Rules(NamedTuple):
@@ -51,12 +55,10 @@ DEFAULT = Rules()
 
 @njit(cache=True, fastmath=True)
 def _antenna_sums(
-    cross_re: NDArray[np.float64],
-    cross_im: NDArray[np.float64],
-    power: NDArray[np.float64],
-    gains: NDArray[np.complex128],
+    equations: Equations, gains: NDArray[np.complex128]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-    """Return Σ_q A_pq g_q and Σ_q B_pq |g_q|² of each antenna; the matrices are (n_antenna, n_antenna)."""
+    """Return Σ_q A_pq g_q and Σ_q B_pq |g_q|² of each antenna."""
+    cross_re, cross_im, power = equations
     n_ant = gains.size
     top, bottom = np.zeros(n_ant, np.complex128), np.zeros(n_ant)
     re, im = gains.real.copy(), gains.imag.copy()
@@ -72,17 +74,10 @@ def _antenna_sums(
 
 
 @njit(cache=True)
-def _alternate(
-    cross: NDArray[np.complex128],
-    power: NDArray[np.float64],
-    gains: NDArray[np.complex128],
-    phase_only: bool,
-    tolerance: float,
-) -> None:
+def _alternate(equations: Equations, gains: NDArray[np.complex128], phase_only: bool, tolerance: float) -> None:
     """Improve the gains in place until they move by less than the tolerance."""
-    cross_re, cross_im = cross.real.copy(), cross.imag.copy()
     for iteration in range(MAX_ITERATIONS):
-        top, bottom = _antenna_sums(cross_re, cross_im, power, gains)
+        top, bottom = _antenna_sums(equations, gains)
         moved, size = 0.0, 0.0
         for p in range(gains.size):
             scale = abs(top[p]) if phase_only else bottom[p]
@@ -100,72 +95,66 @@ def _alternate(
 
 
 @njit(cache=True)
-def _start(cross: NDArray[np.complex128], power: NDArray[np.float64], phase_only: bool) -> NDArray[np.complex128]:
-    """Return first gains: phases from the baselines to the best-connected antenna, one amplitude for all."""
-    n_ant = power.shape[0]
-    reference, best, total_power, total_cross = 0, -1.0, 0.0, 0.0
+def _start(equations: Equations, gains: NDArray[np.complex128], phase_only: bool) -> None:
+    """Fill in first gains where none are known: phases from the best-connected antenna, one amplitude for all."""
+    cross_re, cross_im, power = equations
+    n_ant = gains.size
+    strength = (cross_re * cross_re + cross_im * cross_im).sum(axis=1)
+    connected = power.sum(axis=1)
+    reference, total = np.argmax(strength), connected.sum()
+    size = 1.0 if phase_only or total <= 0.0 else np.sqrt(np.sqrt(strength * n_ant).sum() / total)
     for p in range(n_ant):
-        strength, connected = 0.0, 0.0
-        for q in range(n_ant):
-            strength += cross[p, q].real ** 2 + cross[p, q].imag ** 2
-            connected += power[p, q]
-        total_cross += np.sqrt(strength * n_ant)
-        total_power += connected
-        if strength > best:
-            reference, best = p, strength
-    size = 1.0 if phase_only or total_power <= 0.0 else np.sqrt(total_cross / total_power)
-    gains = np.zeros(n_ant, np.complex128)
-    for p in range(n_ant):
-        toward = cross[p, reference]
-        if p == reference or abs(toward) == 0.0:
-            gains[p] = size
-        else:
-            gains[p] = size * toward / abs(toward)
-        if np.sum(power[p]) == 0.0:
-            gains[p] = 0.0
-    return gains
+        if gains[p] == 0.0 and connected[p] > 0.0:
+            toward = complex(cross_re[p, reference], cross_im[p, reference])
+            gains[p] = size if abs(toward) == 0.0 else size * toward / abs(toward)
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
 def _misfits(
-    cross: NDArray[np.complex128], power: NDArray[np.float64], gains: NDArray[np.complex128], phase_only: bool
+    equations: Equations, gains: NDArray[np.complex128], phase_only: bool
 ) -> tuple[NDArray[np.float64], float]:
     """Return |D|²/B of each baseline, (n_antenna, n_antenna), negative where there is none, and s²."""
+    cross_re, cross_im, power = equations
     n_ant = gains.size
-    misfit = np.full((n_ant, n_ant), -1.0)
+    re, im = gains.real.copy(), gains.imag.copy()
+    misfit = np.empty((n_ant, n_ant))
     values = np.empty(n_ant * n_ant // 2 + 1)
-    count, used = 0, 0
+    count = 0
     for p in range(n_ant):
-        used += abs(gains[p]) > 0.0
+        for q in range(n_ant):
+            b = power[p, q]
+            there = b if b > 0.0 else 1.0
+            gain_re, gain_im = re[p] * re[q] + im[p] * im[q], im[p] * re[q] - re[p] * im[q]
+            if phase_only:
+                across = cross_im[p, q] * gain_re - cross_re[p, q] * gain_im
+                square = 2.0 * across * across
+            else:
+                d_re, d_im = cross_re[p, q] - gain_re * b, cross_im[p, q] - gain_im * b
+                square = d_re * d_re + d_im * d_im
+            misfit[p, q] = square / there if b > 0.0 else -1.0
         for q in range(p + 1, n_ant):
-            if power[p, q] > 0.0:
-                if phase_only:
-                    across = (cross[p, q] * np.conj(gains[p]) * gains[q]).imag
-                    misfit[p, q] = 2.0 * across * across / power[p, q]
-                else:
-                    d = cross[p, q] - gains[p] * np.conj(gains[q]) * power[p, q]
-                    misfit[p, q] = (d.real * d.real + d.imag * d.imag) / power[p, q]
-                misfit[q, p] = misfit[p, q]
+            if misfit[p, q] >= 0.0:
                 values[count] = misfit[p, q]
                 count += 1
     if count == 0:
         return misfit, np.inf
     # The median of an exponential (|D|²) and of a chi-square of one degree (its part across the phase), in means;
-    # the fit itself took the share used / count of the freedoms.
+    # the fit itself took the share of the freedoms that its gains have.
     to_mean = CHI2_1_MEDIAN if phase_only else np.log(2.0)
+    used = np.sum(np.abs(gains) > 0.0)
     return misfit, np.median(values[:count]) / (to_mean * max(1.0 - used / count, LEAST_FREEDOM))
 
 
 @njit(cache=True)
-def _robust_weights(misfit: NDArray[np.float64], noise: float) -> tuple[NDArray[np.float64], int]:
-    """Return the weight of each baseline, one up to three sigma, and how many are below one."""
-    weights, far_off = np.ones(misfit.shape), 0
+def _weigh_down(misfit: NDArray[np.float64], noise: float, weights: NDArray[np.float64]) -> bool:
+    """Set the weight of each baseline, one up to three sigma; return whether any has changed much."""
+    limit, changed = FAR * noise, False
     for p in range(misfit.shape[0]):
         for q in range(misfit.shape[0]):
-            if misfit[p, q] > FAR * noise:
-                weights[p, q] = (FAR * noise / misfit[p, q]) ** 2
-                far_off += 1
-    return weights, far_off
+            weight = (limit / misfit[p, q]) ** 2 if misfit[p, q] > limit else 1.0
+            changed |= abs(weight - weights[p, q]) > STEADY
+            weights[p, q] = weight
+    return changed
 
 
 @njit(cache=True)
@@ -191,7 +180,9 @@ def _drop_lonely(cross: NDArray[np.complex128], power: NDArray[np.float64], fewe
     while again:
         again = False
         for p in range(n_ant):
-            baselines = np.sum(power[p] > 0.0)
+            baselines = 0
+            for q in range(n_ant):
+                baselines += power[p, q] > 0.0
             if 0 < baselines < fewest:
                 power[p], power[:, p] = 0.0, 0.0
                 cross[p], cross[:, p] = 0.0, 0.0
@@ -212,23 +203,19 @@ def solve_one(
     """
     phase_only, fewest, robust, tolerance = rules
     _drop_lonely(cross, power, fewest)
-    fresh = _start(cross, power, phase_only)
-    for p in range(gains.size):
-        if gains[p] == 0.0:
-            gains[p] = fresh[p]
-    _alternate(cross, power, gains, phase_only, tolerance)
-    misfit, noise = _misfits(cross, power, gains, phase_only)
-    weights = np.ones(power.shape)
-    weighted_cross, weighted_power = cross, power
+    equations = cross.real.copy(), cross.imag.copy(), power
+    _start(equations, gains, phase_only)
+    _alternate(equations, gains, phase_only, tolerance)
+    misfit, noise = _misfits(equations, gains, phase_only)
+    weights, weighted = np.ones(power.shape), equations
     for _round in range(ROBUST_ROUNDS if robust else 0):
-        weights, far_off = _robust_weights(misfit, noise)
-        if not far_off:
+        if not _weigh_down(misfit, noise, weights):
             break
-        weighted_cross, weighted_power = cross * weights, power * weights
-        _alternate(weighted_cross, weighted_power, gains, phase_only, tolerance)
-        misfit, noise = _misfits(cross, power, gains, phase_only)
+        weighted = equations[0] * weights, equations[1] * weights, power * weights
+        _alternate(weighted, gains, phase_only, tolerance)
+        misfit, noise = _misfits(equations, gains, phase_only)
     own = _own_noise(misfit, weights, noise)
-    top, bottom = _antenna_sums(weighted_cross.real.copy(), weighted_cross.imag.copy(), weighted_power, gains)
+    top, bottom = _antenna_sums(weighted, gains)
     snr = np.zeros(gains.size)
     for p in range(gains.size):
         if bottom[p] > 0.0 and abs(gains[p]) > 0.0:

@@ -22,32 +22,20 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.kernels.lines import FAST, fill_line
 from dsa110_contimg.kernels.medians import median
-from dsa110_contimg.kernels.residuals import (
-    FAST,
-    OPENING,
-    clip,
-    less_channels,
-    less_times,
-    open_channels,
-    open_times,
-    power_of,
-)
+from dsa110_contimg.kernels.residuals import clip, find_levels, less_channels, less_times, power_of
 from dsa110_contimg.kernels.sumthreshold import ABSENT, FOUND, GOOD, search_channels, search_times
 
 LEAST_SIGMA = 0.02
 """σ is at least this fraction of the amplitude, so that data without noise are not flagged for their rounding."""
-SAMPLE, SMALL_SAMPLE = 1024, 256
+SAMPLE = 1024
 RAYLEIGH = 2.0 * np.log(2.0)
 """Median of |noise|² over σ²."""
-MUCH_SKY, BEATING = 0.5, 1.5
-"""Neighbors differ less than this, and the upper quartile of |u|² is above this, in medians of |u|²: the sky beats."""
-HIGHEST_BEAT = 9.0
-ATTEMPTS = 3
 QUIET = 8.0
 """In scatters of clean amplitudes: below it a sample found at first goes on taking part in the means."""
-SEARCH_AGAIN, SEARCH_ONCE_MORE = 0.004, 0.03
-"""A baseline on which a larger fraction was found is searched a second and a third time."""
+SEARCH_AGAIN = 0.004
+"""A baseline on which a larger fraction was found is searched a second time."""
 POWER_STEPS = 8.0
 """Steps of the stored power per unit of Σ |D|² / σ²; 0 is no value and 255 the largest one."""
 LARGEST = np.float32(1e15)
@@ -57,45 +45,25 @@ Line = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 Planes = NDArray[np.float32]
 Planes4 = NDArray[np.float32]
+Line8 = NDArray[np.uint8]
 Plane8 = NDArray[np.uint8]
-Scratch = tuple[Planes, Planes, Planes, Planes, Planes, Line]
-"""Σ |D|²/σ² and how many polarizations, (2, n_time, n_chan); what enters means; what does so; |D|²; a sample."""
-Work = tuple[Plane8, Plane8, Planes, Scratch]
-"""What is found; states; running sums; the rest."""
+Planes8 = NDArray[np.uint8]
+Scratch = tuple[Planes, Planes, Planes4, NDArray[np.float64], Line]
+"""What enters means (1); what does so; levels of the sky (n_pol, 2, n_time, n_chan); σ²; a sample."""
+Work = tuple[Plane8, Planes8, Planes4, Planes, Planes, Scratch]
+"""What is found; states; |D|² (2, n_pol, n_time, n_chan); running sums; two lines; the rest."""
 LONGEST_LINE = 16
-LONGEST_BURST = 256
+LONGEST_BURST = 64
 
 
 @njit(cache=True)
-def _variance(power: NDArray[np.float32], weight: NDArray[np.float32], scratch: Line) -> float:
-    """Return σ² of the real part from the median of |D|², which is 2 ln 2 σ² for noise."""
-    n_time, n_chan = power.shape
-    stride, count = power.size // SAMPLE + 1, 0
-    for t in range(n_time):
-        for chan in range((t * n_chan) % stride, n_chan, stride):
-            if weight[t, chan] > 0.0 and power[t, chan] >= 0.0:
-                scratch[count] = power[t, chan]
-                count += 1
+def _variance(power: Planes, weight: Planes, scratch: Line) -> float:
+    """Return σ² of the real part from the median of |D|² where there is one, which is 2 ln 2 σ² for noise."""
+    flat, good, stride, count = power.reshape(-1), weight.reshape(-1), power.size // SAMPLE + 1, 0
+    for i in range(0, flat.size, stride):
+        scratch[count] = flat[i]
+        count += 1 if good[i] > 0.0 and flat[i] >= 0.0 else 0
     return median(scratch, count) / RAYLEIGH if count else 0.0
-
-
-@njit(cache=True, fastmath=FAST)
-def _add(
-    power: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    variance: float,
-    total: NDArray[np.float32],
-    number: NDArray[np.float32],
-) -> None:
-    """Add |D|²/σ² of one polarization to the sum of all, and count."""
-    scale, most = np.float32(1.0 / variance if variance > 0.0 else 0.0), np.float32(1e6)
-    zero, one = np.float32(0.0), np.float32(1.0)
-    for t in range(power.shape[0]):
-        line, good, out, count = power[t], weight[t], total[t], number[t]
-        for chan in range(line.size):
-            fine = good[chan] if line[chan] >= zero else zero
-            out[chan] += fine * min(line[chan] * scale, most)
-            count[chan] += fine * one
 
 
 @njit(cache=True)
@@ -105,66 +73,101 @@ def _chi(n: int) -> tuple[float, float]:
     return part * np.sqrt(2.0 * n * part), 0.707 - 0.054 / n
 
 
+@njit(cache=True, fastmath=FAST)
+def _add(power: Line, variance: float, total: Line, number: Line) -> None:
+    """Add |D|²/σ² of one polarization to the sum of all, and count."""
+    scale, most = np.float32(1.0 / variance if variance > 0.0 else 0.0), np.float32(1e6)
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for chan in range(power.size):
+        fine = one if power[chan] >= zero else zero
+        total[chan] += fine * min(power[chan] * scale, most)
+        number[chan] += fine
+
+
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _standardize(total: NDArray[np.float32], number: NDArray[np.float32], n_pol: int, state: Plane8) -> None:
-    """Turn Σ |D|²/σ² into x, in place; what lacks some polarizations is judged as one. Set the states."""
+def _finish(total: Line, number: Line, n_pol: int, x: Line, states: Line8) -> None:
+    """Turn Σ |D|²/σ² into a mean where some polarizations lack, and that into x; set the states."""
     whole, alone = _chi(n_pol), _chi(1)
     middle, factor = np.float32(whole[0]), np.float32(1.0 / whole[1])
     middle_one, factor_one = np.float32(alone[0]), np.float32(1.0 / alone[1])
-    least, one = np.float32(n_pol), np.float32(1.0)
-    for t in range(total.shape[0]):
-        line, count, states = total[t], number[t], state[t]
-        for chan in range(line.size):
-            full = count[chan] >= least
-            share = line[chan] if full else line[chan] / max(count[chan], one)
-            line[chan] = (np.sqrt(share) - (middle if full else middle_one)) * (factor if full else factor_one)
-        for chan in range(line.size):
-            states[chan] = GOOD if count[chan] > 0 else ABSENT
+    least, zero, one = np.float32(n_pol), np.float32(0.0), np.float32(1.0)
+    for chan in range(x.size):
+        full = number[chan] >= least
+        share = np.sqrt(total[chan] / (one if full else max(number[chan], one)))
+        x[chan] = (share - (middle if full else middle_one)) * (factor if full else factor_one)
+        states[chan] = GOOD if number[chan] > zero else ABSENT
 
 
 @njit(cache=True, fastmath=FAST)
-def _keep(state: Plane8, found: Plane8) -> None:
-    """Leave out of a search what another one has found."""
-    for t in range(found.shape[0]):
-        line, states = found[t], state[t]
-        for chan in range(line.size):
-            states[chan] = FOUND if line[chan] and states[chan] == GOOD else states[chan]
+def _store(total: Line, number: Line, n_pol: int, level: Line8) -> None:
+    """Keep the larger of what is kept and the power, in steps."""
+    least, zero, one = np.float32(n_pol), np.float32(0.0), np.float32(1.0)
+    steps, most = np.float32(POWER_STEPS), np.float32(255.0)
+    for chan in range(level.size):
+        new = min(one + steps * total[chan], most) if number[chan] >= least else zero
+        level[chan] = np.uint8(max(np.float32(level[chan]), new))
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
+def _standardize(planes: Planes, variances: NDArray[np.float64], lines: Planes, state: Plane8, power: Plane8) -> None:
+    """Turn |D|² of all polarizations into x, which takes the place of the first; set the states.
+
+    What lacks some polarizations is judged as one. *lines* is scratch (2, n_chan). *power*, in steps, grows to
+    Σ |D|²/σ² where that is larger; it may be of no size.
+    """
+    n_pol, total, number = planes.shape[0], lines[0], lines[1]
+    for t in range(state.shape[0]):
+        fill_line(total, np.float32(0.0))
+        fill_line(number, np.float32(0.0))
+        for pol in range(n_pol):
+            _add(planes[pol, t], variances[pol], total, number)
+        if power.size:
+            _store(total, number, n_pol, power[t])
+        _finish(total, number, n_pol, planes[0, t], state[t])
+
+
+@njit(cache=True)
 def _merge(found: Plane8, state: Plane8) -> int:
     """Add what is FOUND; return how much there is now."""
-    count = 0
-    for t in range(found.shape[0]):
-        line, states = found[t], state[t]
-        for chan in range(line.size):
-            line[chan] = np.uint8(1) if states[chan] == FOUND else line[chan]
-            count += 1 if line[chan] else 0
+    line, states, count = found.reshape(-1), state.reshape(-1), 0
+    for i in range(line.size):
+        line[i] |= np.uint8(states[i] == FOUND)
+        count += line[i]
     return count
 
 
-@njit(cache=True, fastmath=FAST)
-def _forget(found: Plane8, number: Planes, half_times: int) -> None:
+@njit(cache=True)
+def _keep(found: Plane8, state: Plane8) -> None:
+    """Leave out of a search what another one has found."""
+    line, states = found.reshape(-1), state.reshape(-1)
+    for i in range(line.size):
+        states[i] = FOUND if line[i] and states[i] == GOOD else states[i]
+
+
+@njit(cache=True)
+def _forget(found: Plane8, state: Planes8, half_times: int) -> None:
     """Forget what was found where it is judged anew: by both residuals, or by that across times if it is free of sky.
 
     That across channels alone does not do: within a broad burst what was not found is like what was.
     """
-    alone = np.float32(half_times > 0)
-    for t in range(found.shape[0]):
-        line, across, along = found[t], number[0, t], number[1, t]
-        for chan in range(line.size):
-            line[chan] = np.uint8(0) if along[chan] * max(across[chan], alone) > 0.0 else line[chan]
+    line, across, along = found.reshape(-1), state[0].reshape(-1), state[1].reshape(-1)
+    alone = np.uint8(0 if half_times > 0 else 255)
+    for i in range(line.size):
+        # States that are GOOD are 0.
+        line[i] = np.uint8(0) if along[i] | (across[i] & alone) == GOOD else line[i]
 
 
-@njit(cache=True, fastmath=FAST)
-def _store(total: NDArray[np.float32], number: NDArray[np.float32], n_pol: int, power: Plane8) -> None:
-    """Keep the larger of what is kept and the power, in steps."""
-    one, steps, most = np.float32(1.0), np.float32(POWER_STEPS), np.float32(255.0)
-    for t in range(total.shape[0]):
-        line, count, out = total[t], number[t], power[t]
-        for chan in range(line.size):
-            level = np.uint8(min(one + steps * line[chan], most)) if count[chan] >= n_pol else np.uint8(0)
-            out[chan] = max(out[chan], level)
+@njit(cache=True)
+def _allow(x: Planes4, found: Plane8, lenient: bool, allowed: Planes) -> None:
+    """Let in means what was not found and, if *lenient*, what is not strong.
+
+    A run may have drawn in clean neighbors of strong interference: they are needed to be judged by.
+    """
+    one, other, line, free = x[0, 0].reshape(-1), x[1, 0].reshape(-1), found.reshape(-1), allowed.reshape(-1)
+    limit = np.float32(QUIET if lenient else -1e9)
+    for i in range(free.size):
+        quiet = max(one[i], other[i]) < limit
+        free[i] = np.float32(1.0) if quiet | (line[i] == 0) else np.float32(0.0)
 
 
 @njit(cache=True)
@@ -185,61 +188,28 @@ def _allow_for_sky(power: NDArray[np.float32], across: int, turn: float, sky: fl
 
 
 @njit(cache=True)
-def _sample(u: Planes, across: int, line: Line) -> tuple[float, float, float]:
-    """Return median and upper quartile of |u|², and the median of |u − its next neighbor|², of an even sample."""
-    n_time, n_chan = u.shape[1], u.shape[2]
-    last_t, last_chan = n_time - across, n_chan - 1 + across
-    stride, count = n_time * n_chan // SMALL_SAMPLE + 1, 0
-    steps = np.empty(SMALL_SAMPLE + n_time + 1, np.float32)
-    for t in range(last_t):
-        for chan in range((t * n_chan) % stride, last_chan, stride):
-            other_t, other_chan = t + across, chan + 1 - across
-            if u[2, t, chan] * u[2, other_t, other_chan] > 0.0:
-                x, y = u[0, t, chan], u[1, t, chan]
-                dx, dy = u[0, other_t, other_chan] - x, u[1, other_t, other_chan] - y
-                line[count], steps[count] = x * x + y * y, dx * dx + dy * dy
-                count += 1
-    if count == 0:
-        return 0.0, 0.0, 0.0
-    middle, step = median(line, count), median(steps, count)
-    return middle, median(line[count // 2 :], count - count // 2), step
-
-
-@njit(cache=True)
-def _levels(u: Planes, across: int, scratch: Scratch) -> None:
-    """Fill scratch[4] with how strong the sky is where it is strong and beats, else with zeros; scratch[3] is used."""
-    level, work = scratch[4], scratch[3]
-    middle, quartile, step = _sample(u, across, scratch[5])
-    if level.shape[1 - across] > OPENING and step < MUCH_SKY * middle and quartile > BEATING * middle:
-        power_of(u, level)
-        if across == 0:
-            open_channels(level, work[0, 0], work[1, 0])
-        else:
-            open_times(level, work[0])
-        # Interference that lasts is as broad as a beat: beyond what sources of like flux reach, it is cut off.
-        np.minimum(level, np.float32(HIGHEST_BEAT * middle), level)
-    else:
-        level[:] = 0.0
-
-
-@njit(cache=True)
-def _look(u: Planes4, half: NDArray[np.int64], turn: NDArray[np.float64], scratch: Scratch) -> None:
-    """Fill Σ |D|²/σ² across channels [0] and times [1] over the polarizations; only what is allowed enters means."""
-    total, number, allowed, others, plane, line = scratch
-    total[:] = 0.0
-    number[:] = 0.0
+def _look(
+    u: Planes4,
+    half: NDArray[np.int64],
+    turn: NDArray[np.float64],
+    beats: NDArray[np.bool_],
+    scratch: Scratch,
+    out: Planes4,
+) -> None:
+    """Fill |D|² across channels [0] and times [1], and σ² of each; only what is allowed enters means."""
+    allowed, others, levels, variances, line = scratch
     for pol in range(u.shape[0]):
         one, weight = u[pol], u[pol, 2]
-        power_of(one, plane)
-        amplitude2 = RAYLEIGH * _variance(plane, weight, line)
+        power_of(one, out[0, pol])
+        amplitude2 = RAYLEIGH * _variance(out[0, pol], weight, line)
         for across in range(2):
-            h = half[across]
+            h, plane = half[across], out[across, pol]
             if h == 0:
                 power_of(one, plane)
                 variance = _variance(plane, weight, line)
             else:
-                _levels(one, across, scratch)
-                clip(one, allowed, amplitude2, plane, others)
+                if across == 0 or beats[pol] or half[0] == 0:
+                    clip(one, allowed, amplitude2, levels[pol, across], others)
                 if across == 0:
                     less_channels(one, others, h, plane)
                 else:
@@ -248,7 +218,26 @@ def _look(u: Planes4, half: NDArray[np.int64], turn: NDArray[np.float64], scratc
                 sky2 = max(amplitude2 - RAYLEIGH * variance, 0.0)
                 variance = max(variance, sky2 * (turn[across] ** 2 * (h + 1) * (2 * h + 1) / 12.0) ** 2)
                 _allow_for_sky(plane, across, turn[across], sky2 / max(variance, 1e-30))
-            _add(plane, weight, max(variance, LEAST_SIGMA**2 * amplitude2), total[across], number[across])
+            variances[across, pol] = max(variance, LEAST_SIGMA**2 * amplitude2)
+
+
+@njit(cache=True)
+def _judge(
+    u: Planes4,
+    half: NDArray[np.int64],
+    turn: NDArray[np.float64],
+    beats: NDArray[np.bool_],
+    work: Work,
+    power: Plane8,
+) -> None:
+    """Fill x across channels and times, planes[:, 0], with their states, and the power that antennas share."""
+    _found, state, planes, _sums, lines, scratch = work
+    _look(u, half, turn, beats, scratch, planes)
+    power[:] = 0
+    for across in range(2):
+        # Without neighbors in time the sky's own power is left, of which no antenna's mean is made.
+        own = power if across == 0 or half[1] > 0 else power[:0]
+        _standardize(planes[across], scratch[3][across], lines, state[across], own)
 
 
 @njit(cache=True)
@@ -259,47 +248,39 @@ def _search_baseline(
 
     u is (n_pol, 3, n_time, n_chan): real part, imaginary part, weight (1 or 0).
     """
-    found, state, sums, scratch = work
-    total, number, allowed = scratch[0], scratch[1], scratch[2]
-    n_pol, n_time, n_chan = u.shape[0], u.shape[2], u.shape[3]
+    found, state, planes, sums, _lines, scratch = work
+    beats = np.empty(u.shape[0], np.bool_)
     found[:] = 0
-    allowed[:] = 1.0
-    for attempt in range(ATTEMPTS):
-        _look(u, half, turn, scratch)
-        power[:] = 0
-        _store(total[0], number[0], n_pol, power)
-        if half[1] > 0:
-            _store(total[1], number[1], n_pol, power)
-        _forget(found, number, half[1])
-        count = 0
-        for across in range(2):
-            _standardize(total[across], number[across], n_pol, state)
-            _keep(state, found)
-            if across == 0:
-                search_times(total[0], state, sums, first, 1)
-                search_channels(total[0], state, sums, first, (1, LONGEST_LINE))
-            else:
-                search_channels(total[1], state, sums, first, (1, LONGEST_BURST))
-            count = _merge(found, state)
-        if count <= (SEARCH_AGAIN if attempt == 0 else SEARCH_ONCE_MORE) * found.size:
-            break
-        for t in range(n_time):
-            for chan in range(n_chan):
-                # A run may have drawn in clean neighbors of strong interference: they are needed to be judged by.
-                quiet = attempt == 0 and half[1] > 0 and max(total[0, t, chan], total[1, t, chan]) < QUIET
-                allowed[t, chan] = np.float32(quiet or found[t, chan] == 0)
+    scratch[0][:] = 1.0
+    for pol in range(u.shape[0]):
+        beats[pol] = find_levels(u[pol], scratch[1], scratch[2][pol])
+    _judge(u, half, turn, beats, work, power)
+    search_times(planes[0, 0], state[0], sums, first, 1)
+    search_channels(planes[1, 0], state[1], sums, first, (1, LONGEST_LINE))
+    _merge(found, state[0])
+    if _merge(found, state[1]) > SEARCH_AGAIN * found.size:
+        _allow(planes, found, half[1] > 0, scratch[0])
+        _judge(u, half, turn, beats, work, power)
+        _forget(found, state, half[1])
+        _keep(found, state[0])
+        search_times(planes[0, 0], state[0], sums, first, 1)
+    search_channels(planes[0, 0], state[0], sums, first, (1, LONGEST_LINE))
+    _merge(found, state[0])
+    _keep(found, state[1])
+    search_channels(planes[1, 0], state[1], sums, first, (1, LONGEST_BURST))
+    _merge(found, state[1])
 
 
 @njit(cache=True)
 def _work(n_pol: int, n_time: int, n_chan: int) -> tuple[Planes4, Work]:
     """Return what one thread works in."""
-    plane = (n_time, n_chan)
-    pair, three = np.empty((2, n_time, n_chan), np.float32), np.empty((3, n_time, n_chan), np.float32)
-    line = np.empty(SAMPLE + n_time + 1, np.float32)
-    scratch = (pair, pair.copy(), np.empty(plane, np.float32), three, np.empty(plane, np.float32), line)
+    plane, four = (n_time, n_chan), (n_pol, 2, n_time, n_chan)
+    others, lines = np.empty((3, n_time, n_chan), np.float32), np.empty((2, n_chan), np.float32)
+    variances, line = np.empty((2, n_pol), np.float64), np.empty(SAMPLE, np.float32)
+    scratch = (np.empty(plane, np.float32), others, np.empty(four, np.float32), variances, line)
     sums = np.empty((2, n_time + 1, n_chan + 1), np.float32)
-    u = np.empty((n_pol, 3, n_time, n_chan), np.float32)
-    return u, (np.empty(plane, np.uint8), np.empty(plane, np.uint8), sums, scratch)
+    u, planes = np.empty((n_pol, 3, n_time, n_chan), np.float32), np.empty((2, n_pol, n_time, n_chan), np.float32)
+    return u, (np.empty(plane, np.uint8), np.empty((2, n_time, n_chan), np.uint8), planes, sums, lines, scratch)
 
 
 @njit(cache=True, error_model="numpy")

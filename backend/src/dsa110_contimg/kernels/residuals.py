@@ -2,21 +2,28 @@
 
 u is (3, n_time, n_chan): real part, imaginary part, weight (1 or 0); *others* is the same, made ready for means by
 `clip`. |D|² is scaled to the noise of u itself: a mean of N neighbors adds 1/N of it. Far from the ends as many
-neighbors are taken on either side, so that what is linear along them goes; sums run along, so that many cost as
-little as few.
+neighbors are taken on either side, so that what is linear along them goes; sums of a power of two of channels are made
+by doubling, and those of integrations run along, so that all channels are worked on at once.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-FAST = {"nnan", "ninf", "nsz", "reassoc", "contract", "arcp"}
+from dsa110_contimg.kernels.lines import FAST, add_lines, add_to, fill_line
+from dsa110_contimg.kernels.medians import median, select
+
 CLIP = 1.3
 """What enters a mean is shortened to this many times the level, so that interference throws no shadow."""
 LEAST_NEIGHBORS = 1.0
 """Next to strong interference at the beginning or the end one neighbor is all that is left, and it tells enough."""
 LEAST_REACH = 2
 OPENING = 4
+SAMPLE = 256
+MUCH_SKY, BEATING = 0.5, 1.5
+"""Neighbors differ less than this, and the upper quartile of |u|² is above this, in medians of |u|²: the sky beats."""
+HIGHEST_BEAT = 9.0
+ONE = np.float32(1.0)
 Line = NDArray[np.float32]
 Plane = NDArray[np.float32]
 Planes = NDArray[np.float32]
@@ -24,57 +31,90 @@ Planes = NDArray[np.float32]
 
 @njit(cache=True, fastmath=FAST)
 def power_of(u: Planes, out: Plane) -> None:
-    """Fill |u|²."""
-    re, im = u[0], u[1]
-    for t in range(re.shape[0]):
-        for chan in range(re.shape[1]):
-            out[t, chan] = re[t, chan] * re[t, chan] + im[t, chan] * im[t, chan]
+    """Fill |u|²; −1 where the weight is 0."""
+    re, im, weight, flat = u[0].reshape(-1), u[1].reshape(-1), u[2].reshape(-1), out.reshape(-1)
+    for i in range(flat.size):
+        power = re[i] * re[i] + im[i] * im[i]
+        flat[i] = power if weight[i] > np.float32(0.0) else np.float32(-1.0)
 
 
 @njit(cache=True, fastmath=FAST)
-def _sink(line: Line, other: Line) -> None:
-    for i in range(line.size):
-        line[i] = min(line[i], other[i])
+def _least(one: Line, two: Line, three: Line, four: Line, out: Line) -> None:
+    for i in range(out.size):
+        out[i] = min(min(one[i], two[i]), min(three[i], four[i]))
 
 
 @njit(cache=True, fastmath=FAST)
-def _lift(line: Line, other: Line) -> None:
-    for i in range(line.size):
-        line[i] = max(line[i], other[i])
+def _largest(one: Line, two: Line, three: Line, four: Line, most: np.float32, out: Line) -> None:
+    for i in range(out.size):
+        out[i] = min(max(max(one[i], two[i]), max(three[i], four[i])), most)
 
 
 @njit(cache=True)
-def open_channels(plane: Plane, one: Line, two: Line) -> None:
-    """Take away what is narrower than four channels (a gray opening), in place; what is broader stays.
+def open_channels(plane: Plane, highest: float) -> None:
+    """Take away what is narrower than four channels (a gray opening), and what is above *highest*; in place.
 
-    There are five channels at least; *one* and *two* are scratch, (n_chan,).
+    There are four channels at least.
     """
-    n = plane.shape[1]
-    n_run = n + 1 - OPENING
+    n_run, most = plane.shape[1] + 1 - OPENING, np.float32(highest)
+    lows = np.zeros(n_run + 6, np.float32)
     for t in range(plane.shape[0]):
         line = plane[t]
-        one[:] = line
-        _sink(one[: n - 1], line[1:])
-        two[:] = one
-        _sink(two[:n_run], one[2 : n - 1])
-        line[:n_run] = two[:n_run]
-        line[n_run:] = two[n_run - 1]
-        for distance in range(1, OPENING):
-            _lift(line[distance:n_run], two[: n_run - distance])
+        _least(line[:n_run], line[1:], line[2:], line[3:], lows[3 : 3 + n_run])
+        _largest(lows, lows[1:], lows[2:], lows[3:], most, line)
 
 
 @njit(cache=True)
-def open_times(plane: Plane, work: Plane) -> None:
-    """Do as `open_channels` does along integrations, of which there are five at least; scratch of the same shape."""
-    n_run = plane.shape[0] + 1 - OPENING
-    for t in range(n_run):
-        for distance in range(1, OPENING):
-            _sink(plane[t], plane[t + distance])
-    work[:n_run] = plane[:n_run]
-    for t in range(plane.shape[0]):
-        plane[t] = work[min(t, n_run - 1)]
-        for other in range(max(t - OPENING + 1, 0), min(t, n_run - 1)):
-            _lift(plane[t], work[other])
+def open_times(plane: Plane, work: Planes, highest: float) -> None:
+    """Do as `open_channels` does along four integrations or more; *work* is scratch, (3, n_time, n_chan)."""
+    n_time, most = plane.shape[0], np.float32(highest)
+    lows = work.reshape(-1, plane.shape[1])[: n_time + 3]
+    lows[:3] = 0.0
+    lows[n_time:] = 0.0
+    for t in range(n_time + 1 - OPENING):
+        _least(plane[t], plane[t + 1], plane[t + 2], plane[t + 3], lows[t + 3])
+    for t in range(n_time):
+        _largest(lows[t], lows[t + 1], lows[t + 2], lows[t + 3], most, plane[t])
+
+
+@njit(cache=True)
+def _sample(u: Planes, across: int) -> tuple[float, float, float]:
+    """Return median and upper quartile of |u|², and the median of |u − its next neighbor|², of an even sample."""
+    n_chan, size = u.shape[2], u.shape[1] * u.shape[2]
+    re, im, weight = u[0].reshape(-1), u[1].reshape(-1), u[2].reshape(-1)
+    shift, count = (n_chan if across else 1), 0
+    line, steps = np.empty(SAMPLE, np.float32), np.empty(SAMPLE, np.float32)
+    for i in range(0, size - shift, size // SAMPLE + 1):
+        last = across == 0 and i % n_chan == n_chan - 1
+        if weight[i] * weight[i + shift] > 0.0 and not last:
+            dx, dy = re[i + shift] - re[i], im[i + shift] - im[i]
+            line[count], steps[count] = re[i] * re[i] + im[i] * im[i], dx * dx + dy * dy
+            count += 1
+    if count == 0:
+        return 0.0, 0.0, 0.0
+    return median(line, count), select(line[:count], 3 * count // 4), median(steps, count)
+
+
+@njit(cache=True)
+def find_levels(u: Planes, work: Planes, level: Planes) -> bool:
+    """Fill *level*, for both directions, with how strong the sky is where it is strong and beats, else with zeros.
+
+    Return whether it beats in either; *work* is scratch (3, n_time, n_chan), *level* (2, n_time, n_chan).
+    """
+    beats = False
+    for across in range(2):
+        middle, quartile, step = _sample(u, across)
+        if level.shape[2 - across] > OPENING and step < MUCH_SKY * middle and quartile > BEATING * middle:
+            power_of(u, level[across])
+            beats = True
+            # Interference that lasts is as broad as a beat: beyond what sources of like flux reach, it is cut off.
+            if across == 0:
+                open_channels(level[0], HIGHEST_BEAT * middle)
+            else:
+                open_times(level[1], work, HIGHEST_BEAT * middle)
+        else:
+            fill_line(level[across].reshape(-1), np.float32(0.0))
+    return beats
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -84,41 +124,29 @@ def clip(u: Planes, allowed: Plane, least2: float, level2: Plane, out: Planes) -
     The level is *level2* (n_time, n_chan), and *least2* at least.
     """
     factor, low, tiny, one = np.float32(CLIP**2), np.float32(least2), np.float32(1e-30), np.float32(1.0)
-    for t in range(u.shape[1]):
-        re, im, weight, free, level = u[0, t], u[1, t], u[2, t], allowed[t], level2[t]
-        x, y, w = out[0, t], out[1, t], out[2, t]
-        for chan in range(re.size):
-            size2 = re[chan] * re[chan] + im[chan] * im[chan]
-            w[chan] = weight[chan] * free[chan]
-            share = w[chan] * np.sqrt(min(one, factor * max(low, level[chan]) / max(size2, tiny)))
-            x[chan] = re[chan] * share
-            y[chan] = im[chan] * share
-
-
-@njit(cache=True, fastmath=FAST)
-def _less(one: Line, other: Line, out: Line) -> None:
-    for i in range(out.size):
-        out[i] = one[i] - other[i]
+    re, im, weight = u[0].reshape(-1), u[1].reshape(-1), u[2].reshape(-1)
+    x, y, w = out[0].reshape(-1), out[1].reshape(-1), out[2].reshape(-1)
+    free, level = allowed.reshape(-1), level2.reshape(-1)
+    for i in range(re.size):
+        size2 = re[i] * re[i] + im[i] * im[i]
+        enters = weight[i] * free[i]
+        share = enters * np.sqrt(min(one, factor * max(low, level[i]) / max(size2, tiny)))
+        w[i] = enters
+        x[i] = re[i] * share
+        y[i] = im[i] * share
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _deviation(re: Line, im: Line, rest: NDArray[np.float32], out: Line) -> None:
+def _deviation(re: Line, im: Line, weight: Line, rest: Planes, out: Line) -> None:
     """Fill |u − mean of the rest|², scaled to the noise of u, from the rest's sums (3, n_chan); −1 if there is none."""
-    one, least, none = np.float32(1.0), np.float32(LEAST_NEIGHBORS), np.float32(-1.0)
+    one, least, none, zero = np.float32(1.0), np.float32(LEAST_NEIGHBORS), np.float32(-1.0), np.float32(0.0)
     rest_re, rest_im, number = rest[0], rest[1], rest[2]
     for chan in range(out.size):
         n = number[chan]
         x = n * re[chan] - rest_re[chan]
         y = n * im[chan] - rest_im[chan]
-        out[chan] = (x * x + y * y) / max(n * (n + one), one) if n >= least else none
-
-
-@njit(cache=True)
-def _residual(u: Planes, others: Planes, t: int, sums: Planes, out: Line) -> None:
-    """Fill |D|² of one integration from sums[0] (3, n_chan) over the neighbors and itself; sums[1] is scratch."""
-    for part in range(3):
-        _less(sums[0, part], others[part, t], sums[1, part])
-    _deviation(u[0, t], u[1, t], sums[1], out)
+        power = (x * x + y * y) / max(n * (n + one), one)
+        out[chan] = power if (n >= least) & (weight[chan] > zero) else none
 
 
 @njit(cache=True)
@@ -127,63 +155,60 @@ def _reach(place: int, size: int, half: int) -> int:
     return max(min(half, place, size - 1 - place), min(half, LEAST_REACH))
 
 
-@njit(cache=True, fastmath=FAST)
-def _increase(total: Planes, others: Planes, t: int, sign: float) -> None:
-    """Add one integration to sums (3, n_chan), or take it away."""
-    factor = np.float32(sign)
-    for part in range(3):
-        out, line = total[part], others[part, t]
-        for chan in range(line.size):
-            out[chan] += factor * line[chan]
-
-
-@njit(cache=True, fastmath=FAST)
-def _run_sums(others: Planes, t: int, half: int, running: NDArray[np.float32], sums: NDArray[np.float32]) -> None:
-    """Fill *sums* with those over the neighbors of each channel and itself; *running* (3, n_chan + 1) is scratch."""
-    n_chan = sums.shape[1]
-    # Three sums side by side: each waits for its own last addition only.
-    x, y, number = np.float32(0.0), np.float32(0.0), np.float32(0.0)
-    one, two, three = others[0, t], others[1, t], others[2, t]
-    first, second, third = running[0], running[1], running[2]
-    first[0], second[0], third[0] = x, y, number
-    for chan in range(n_chan):
-        x += one[chan]
-        y += two[chan]
-        number += three[chan]
-        first[chan + 1], second[chan + 1], third[chan + 1] = x, y, number
-    for part in range(3):
-        total, out = running[part], sums[part]
-        if 2 * half < n_chan:
-            # Slices, as an index that might be negative for all the compiler knows makes this ten times slower.
-            _less(total[2 * half + 1 :], total[: n_chan - 2 * half], out[half : n_chan - half])
-        for distance in range(min(half, n_chan)):
-            for chan in (distance, n_chan - 1 - distance):
-                reach = _reach(chan, n_chan, half)
-                out[chan] = total[min(chan + reach + 1, n_chan)] - total[max(chan - reach, 0)]
+@njit(cache=True)
+def _sum_ends(line: Line, half: int, out: Line) -> None:
+    """Fill sums over the neighbors of the first and the last *half* channels, all of which begin at the end."""
+    n, last = line.size, 0
+    low, high = np.float32(0.0), np.float32(0.0)
+    for place in range(min(half, (n + 1) // 2)):
+        while last < min(place + _reach(place, n, half) + 1, n):
+            low += line[last]
+            high += line[n - 1 - last]
+            last += 1
+        out[place], out[n - 1 - place] = low - line[place], high - line[n - 1 - place]
 
 
 @njit(cache=True)
-def less_channels(u: Planes, others: Planes, half: int, out: NDArray[np.float32]) -> None:
-    """Fill (n_time, n_chan) with |D_f|²."""
+def _sum_neighbors(line: Line, half: int, work: Planes, out: Line) -> None:
+    """Fill sums over *half* channels (a power of two) to either side; work is scratch (2, n_chan)."""
+    n, size, now = line.size, 1, line
+    turn = 0
+    while size < half and 2 * half < n:
+        count = n + 1 - 2 * size
+        add_lines(now[:count], now[size:], ONE, work[turn][:count])
+        now, size, turn = work[turn], 2 * size, 1 - turn
+    if 2 * half < n:
+        add_lines(now[: n - 2 * half], now[half + 1 :], ONE, out[half : n - half])
+    _sum_ends(line, half, out)
+
+
+@njit(cache=True)
+def less_channels(u: Planes, others: Planes, half: int, out: Plane) -> None:
+    """Fill (n_time, n_chan) with |D_f|²; *half* is a power of two."""
     n_time, n_chan = out.shape
-    sums, running = np.empty((2, 3, n_chan), np.float32), np.empty((3, n_chan + 1), np.float32)
+    rest, work = np.empty((3, n_chan), np.float32), np.empty((2, n_chan), np.float32)
     for t in range(n_time):
-        _run_sums(others, t, half, running, sums[0])
-        _residual(u, others, t, sums, out[t])
+        for part in range(3):
+            _sum_neighbors(others[part, t], half, work, rest[part])
+        _deviation(u[0, t], u[1, t], u[2, t], rest, out[t])
 
 
 @njit(cache=True)
-def less_times(u: Planes, others: Planes, half: int, out: NDArray[np.float32]) -> None:
+def less_times(u: Planes, others: Planes, half: int, out: Plane) -> None:
     """Fill (n_time, n_chan) with |D_t|²."""
     n_time, n_chan = out.shape
-    sums = np.zeros((2, 3, n_chan), np.float32)
+    sums, rest = np.zeros((3, n_chan), np.float32), np.empty((3, n_chan), np.float32)
     first, last = 0, 0
     for t in range(n_time):
         reach = _reach(t, n_time, half)
         while last < min(t + reach + 1, n_time):
-            _increase(sums[0], others, last, 1.0)
+            for part in range(3):
+                add_to(sums[part], others[part, last], ONE)
             last += 1
         while first < t - reach:
-            _increase(sums[0], others, first, -1.0)
+            for part in range(3):
+                add_to(sums[part], others[part, first], -ONE)
             first += 1
-        _residual(u, others, t, sums, out[t])
+        for part in range(3):
+            add_lines(sums[part], others[part, t], -ONE, rest[part])
+        _deviation(u[0, t], u[1, t], u[2, t], rest, out[t])

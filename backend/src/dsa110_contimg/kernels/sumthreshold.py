@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from dsa110_contimg.kernels.lines import FAST, add_lines, copy_line, fill_line
 from dsa110_contimg.kernels.medians import MAD_TO_SIGMA, median
 
 GOOD, FOUND, ABSENT = 0, 1, 2
@@ -24,23 +25,23 @@ EXPONENT = 0.45
 LEAST_SCATTERS = 4.5
 SAMPLED_RUNS = 160
 Line = NDArray[np.float32]
-FAST = {"nnan", "ninf", "nsz", "reassoc", "contract", "arcp"}
+Line8 = NDArray[np.uint8]
 
 
 @njit(cache=True, fastmath=FAST)
-def _search_singles(x: NDArray[np.float32], state: NDArray[np.uint8], first: float) -> int:
-    """Mark single samples above a limit as FOUND; return how many."""
-    high, total = np.float32(first), 0
-    for t in range(x.shape[0]):
-        line, states, found = x[t], state[t], np.uint32(0)
-        for chan in range(line.size):
-            found += np.uint32((line[chan] > high) & (states[chan] == GOOD))
-        if found > 0:
-            for chan in range(line.size):
-                if line[chan] > high and states[chan] == GOOD:
-                    states[chan] = FOUND
-                    total += 1
-    return total
+def _search_singles(x: NDArray[np.float32], state: NDArray[np.uint8], first: float) -> None:
+    """Mark single samples above a limit as FOUND."""
+    line, states, high = x.reshape(-1), state.reshape(-1), np.float32(first)
+    for i in range(line.size):
+        states[i] = FOUND if (line[i] > high) & (states[i] == GOOD) else states[i]
+
+
+@njit(cache=True)
+def _number_found(state: NDArray[np.uint8]) -> int:
+    number = 0
+    for value in state.flat:
+        number += value == FOUND
+    return number
 
 
 @njit(cache=True)
@@ -55,73 +56,101 @@ def run_limit(first: float, size: int, means: NDArray[np.float32], count: int) -
 
 
 @njit(cache=True, fastmath=FAST)
-def _sum_channels(x: NDArray[np.float32], state: NDArray[np.uint8], sums: NDArray[np.float32], t: int) -> None:
-    """Fill sums[0 and 1, t] with running sums along the channels: of good samples, and of their number."""
+def _good_only(line: Line, states: Line8, total: Line, number: Line) -> None:
+    """Fill sums over one sample: the good ones, and how many they are."""
     one, zero = np.float32(1.0), np.float32(0.0)
-    total, number = zero, zero
-    line, states, totals, numbers = x[t], state[t], sums[0, t], sums[1, t]
-    totals[0], numbers[0] = zero, zero
     for chan in range(line.size):
         good = one if states[chan] == GOOD else zero
-        total += good * line[chan]
-        number += good
-        totals[chan + 1] = total
-        numbers[chan + 1] = number
+        total[chan] = good * line[chan]
+        number[chan] = good
+
+
+@njit(cache=True)
+def _double(sums: Line, size: int, scratch: Line) -> None:
+    """Turn sums over *size* samples, one beginning at each, into those over twice as many; in place."""
+    copy_line(sums, scratch[: sums.size])
+    count = sums.size - size
+    add_lines(scratch[:count], scratch[size:], np.float32(1.0), sums[:count])
+
+
+@njit(cache=True)
+def _sum_channels(line: Line, states: Line8, sums: tuple[Line, Line], size: int, scratch: Line) -> None:
+    """Fill sums over runs of *size* channels, a power of two."""
+    total, number, now = sums[0][: line.size], sums[1][: line.size], 1
+    _good_only(line, states, total, number)
+    while now < size:
+        _double(total, now, scratch)
+        _double(number, now, scratch)
+        now *= 2
 
 
 @njit(cache=True, fastmath=FAST)
+def _add_good(line: Line, states: Line8, before: tuple[Line, Line], after: tuple[Line, Line]) -> None:
+    """Fill *after* with *before* and the good samples of a line, and with their number."""
+    one, zero = np.float32(1.0), np.float32(0.0)
+    total, number, totals, numbers = before[0], before[1], after[0], after[1]
+    for chan in range(line.size):
+        good = one if states[chan] == GOOD else zero
+        totals[chan] = total[chan] + good * line[chan]
+        numbers[chan] = number[chan] + good
+
+
+@njit(cache=True)
 def _sum_times(x: NDArray[np.float32], state: NDArray[np.uint8], sums: NDArray[np.float32]) -> None:
     """Fill sums with running sums along the times."""
-    one, zero = np.float32(1.0), np.float32(0.0)
     for t in range(x.shape[0]):
-        line, states = x[t], state[t]
-        total, number, totals, numbers = sums[0, t], sums[1, t], sums[0, t + 1], sums[1, t + 1]
-        for chan in range(line.size):
-            good = one if states[chan] == GOOD else zero
-            totals[chan] = total[chan] + good * line[chan]
-            numbers[chan] = number[chan] + good
-
-
-@njit(cache=True)
-def _sum_some_times(
-    x: NDArray[np.float32], state: NDArray[np.uint8], sums: NDArray[np.float32], changed: NDArray[np.bool_]
-) -> None:
-    """Do as `_sum_times` does for channels that changed, and forget that they did."""
-    for chan in np.flatnonzero(changed):
-        total, number = np.float32(0.0), np.float32(0.0)
-        for t in range(x.shape[0]):
-            if state[t, chan] == GOOD:
-                total += x[t, chan]
-                number += np.float32(1.0)
-            sums[0, t + 1, chan], sums[1, t + 1, chan] = total, number
-        changed[chan] = False
+        _add_good(x[t], state[t], (sums[0, t], sums[1, t]), (sums[0, t + 1], sums[1, t + 1]))
 
 
 @njit(cache=True, fastmath=FAST)
-def _excess(last: Line, first: Line, last_number: Line, first_number: Line, limit: float) -> bool:
-    """Return whether sum − limit · number is positive in any run, from running sums at its end and its beginning."""
-    high, zero, hits = np.float32(limit), np.float32(0.0), np.uint32(0)
-    for i in range(first.size):
-        over = last[i] - first[i] - high * (last_number[i] - first_number[i])
-        hits += np.uint32(over > zero)
-    return bool(hits > 0)
+def _any_above(total: Line, number: Line, limit: float) -> bool:
+    """Return whether sum − limit · number is positive anywhere."""
+    high, zero, one, hits = np.float32(limit), np.float32(0.0), np.float32(1.0), np.float32(0.0)
+    for i in range(total.size):
+        hits += one if total[i] - high * number[i] > zero else zero
+    return bool(hits > zero)
+
+
+@njit(cache=True, fastmath=FAST)
+def _above(total: Line, number: Line, limit: float, out: Line8) -> None:
+    high = np.float32(limit)
+    for i in range(total.size):
+        out[i] = np.uint8(1) if total[i] > high * number[i] else np.uint8(0)
 
 
 @njit(cache=True)
-def _sampled_limit(sums: NDArray[np.float32], first: float, size: int, along: int) -> float:
-    """Return the limit of runs along times (0) or channels (1), from an even sample of them."""
-    step_t, step_f = (size, 0) if along == 0 else (0, size)
-    # The tables have one line more than the plane, in both directions.
-    n_time, n_chan = sums.shape[1] - max(step_t, 1), sums.shape[2] - max(step_f, 1)
+def _mark(hits: Line8, states: Line8) -> None:
+    for i in range(hits.size):
+        states[i] = FOUND if (hits[i] > 0) & (states[i] == GOOD) else states[i]
+
+
+@njit(cache=True)
+def _either(hits: Line8, others: Line8) -> None:
+    for i in range(hits.size):
+        hits[i] |= others[i]
+
+
+@njit(cache=True)
+def _widen(hits: Line8, size: int, scratch: Line8) -> None:
+    """Turn where runs of *size* samples (a power of two) begin into what they cover, in place."""
+    reach = 1
+    while reach < size:
+        copy_line(hits, scratch)
+        _either(hits[reach:], scratch)
+        reach *= 2
+
+
+@njit(cache=True)
+def _sampled_limit(sums: NDArray[np.float32], first: float, size: int, n: tuple[int, int], step: int) -> float:
+    """Return the limit of n[0] by n[1] runs from an even sample; *step* is 0 if the sums do not run along times."""
     means = np.empty(SAMPLED_RUNS, np.float32)
-    stride, count, index = max(1, (n_time * n_chan) // SAMPLED_RUNS), 0, 0
-    while index < n_time * n_chan and count < SAMPLED_RUNS:
-        t, chan = index // n_chan, index % n_chan
-        number = sums[1, t + step_t, chan + step_f] - sums[1, t, chan]
+    count, running = 0, np.float32(step > 0)
+    for index in range(0, n[0] * n[1], n[0] * n[1] // SAMPLED_RUNS + 1):
+        t, chan = index // n[1], index % n[1]
+        number = sums[1, t + step, chan] - running * sums[1, t, chan]
         if 2.0 * number >= size:
-            means[count] = (sums[0, t + step_t, chan + step_f] - sums[0, t, chan]) / number
+            means[count] = (sums[0, t + step, chan] - running * sums[0, t, chan]) / number
             count += 1
-        index += stride
     return run_limit(first, size, means, count)
 
 
@@ -149,29 +178,28 @@ def search_channels(
         Shortest and longest run, powers of two.
     """
     n_time, n_chan = x.shape
-    found, size = 0, sizes[0]
+    before, size = _number_found(state), sizes[0]
     if size == 1:
-        found, size = _search_singles(x, state, first), 2
+        _search_singles(x, state, first)
+        size = 2
+    line, hits = np.empty(n_chan, np.float32), np.empty((2, n_chan), np.uint8)
     for t in range(n_time):
-        _sum_channels(x, state, sums, t)
+        _sum_channels(x[t], state[t], (sums[0, t], sums[1, t]), size // 2, line)
     while size <= min(sizes[1], n_chan):
-        limit = _sampled_limit(sums, first, size, 1)
+        n = n_chan + 1 - size
         for t in range(n_time):
-            last, begin = sums[0, t][size:], sums[0, t][: n_chan + 1 - size]
-            last_number, begin_number = sums[1, t][size:], sums[1, t][: n_chan + 1 - size]
-            if not _excess(last, begin, last_number, begin_number, limit):
-                continue
-            end, high = 0, np.float32(limit)
-            for i in range(n_chan + 1 - size):
-                if last[i] - begin[i] > high * (last_number[i] - begin_number[i]):
-                    for chan in range(max(i, end), i + size):
-                        if state[t, chan] == GOOD:
-                            state[t, chan] = FOUND
-                            found += 1
-                    end = i + size
-            _sum_channels(x, state, sums, t)
+            _double(sums[0, t][:n_chan], size // 2, line)
+            _double(sums[1, t][:n_chan], size // 2, line)
+        limit = _sampled_limit(sums, first, size, (n_time, n), 0)
+        for t in range(n_time):
+            if _any_above(sums[0, t][:n], sums[1, t][:n], limit):
+                fill_line(hits[0], np.uint8(0))
+                _above(sums[0, t][:n], sums[1, t][:n], limit, hits[0])
+                _widen(hits[0], size, hits[1])
+                _mark(hits[0], state[t])
+                _sum_channels(x[t], state[t], (sums[0, t], sums[1, t]), size, line)
         size *= 2
-    return found
+    return _number_found(state) - before
 
 
 @njit(cache=True)
@@ -180,32 +208,27 @@ def search_times(
 ) -> int:
     """Mark runs along the times, of *shortest* samples up to all of them, as FOUND; else as `search_channels`."""
     n_time, n_chan = x.shape
-    found, size = 0, min(shortest, n_time)
+    before, size = _number_found(state), min(shortest, n_time)
     if shortest == 1:
-        found, size = _search_singles(x, state, first), 2
+        _search_singles(x, state, first)
+        size = 2
     sums[:, 0] = 0.0
-    changed = np.zeros(n_chan, np.bool_)
+    line, number, hits = np.empty(n_chan, np.float32), np.empty(n_chan, np.float32), np.empty(n_chan, np.uint8)
     _sum_times(x, state, sums)
     while size <= n_time:
-        limit = _sampled_limit(sums, first, size, 0)
-        news = 0
+        limit, news = _sampled_limit(sums, first, size, (n_time + 1 - size, n_chan), size), False
         for t in range(n_time + 1 - size):
-            last, last_number, begin, begin_number = sums[0, t + size], sums[1, t + size], sums[0, t], sums[1, t]
-            if not _excess(last[:n_chan], begin[:n_chan], last_number[:n_chan], begin_number[:n_chan], limit):
-                continue
-            high = np.float32(limit)
-            for chan in range(n_chan):
-                if last[chan] - begin[chan] > high * (last_number[chan] - begin_number[chan]):
-                    changed[chan] = True
-                    for inside in range(t, t + size):
-                        if state[inside, chan] == GOOD:
-                            state[inside, chan] = FOUND
-                            news += 1
+            add_lines(sums[0, t + size], sums[0, t], np.float32(-1.0), line)
+            add_lines(sums[1, t + size], sums[1, t], np.float32(-1.0), number)
+            if _any_above(line, number, limit):
+                _above(line, number, limit, hits)
+                for inside in range(t, t + size):
+                    _mark(hits, state[inside])
+                news = True
         if news:
-            _sum_some_times(x, state, sums, changed)
-        found += news
+            _sum_times(x, state, sums)
         size = n_time if size < n_time < 2 * size else 2 * size
-    return found
+    return _number_found(state) - before
 
 
 @njit(cache=True)
