@@ -7,10 +7,11 @@ import pytest
 from tests.imaging.measure import peak_near
 from tests.imaging.synthetic import Tile, add_noise, add_sources, empty_tile, sources
 
+from dsa110_contimg import telescope
 from dsa110_contimg.imaging.bright_sources import select_bright
 from dsa110_contimg.imaging.image import image
 from dsa110_contimg.options import ImagingOptions
-from dsa110_contimg.visibilities import SkyModel
+from dsa110_contimg.visibilities import SkyModel, Visibilities
 
 TILE = Tile(dec_deg=16.0, n_times=12, n_channels=16, channel_width_hz=187.5e6 / 16)
 OPTIONS = ImagingOptions(size=480, cell_arcsec=24.0, threads=1)
@@ -91,3 +92,46 @@ def test_without_pointings_nothing_is_subtracted() -> None:
     result = image(vis, OPTIONS, bright=sky)
     assert result.summary.bright is None
     assert peak_near(result.image, sky, 0).flux_jy == pytest.approx(5.0, rel=0.01)
+
+
+def smeared(tile: Tile, east_deg: float) -> tuple[Visibilities, SkyModel]:
+    """A 16 Jy source whose visibilities are means over each integration and channel."""
+    vis = empty_tile(tile)
+    sky = sources(vis, np.array([[east_deg, 0.05]]), np.array([16.0]))
+    at, share = np.polynomial.legendre.leggauss(3)
+    b_m = vis.antenna_itrf_m[vis.antenna1] - vis.antenna_itrf_m[vis.antenna2]
+    for t, weight_t in zip(at, share, strict=True):
+        times = vis.times_mjd + 0.5 * t * vis.integration_s / 86400.0
+        basis = telescope.tangent_basis_itrs(*vis.phase_center, times)
+        index = np.searchsorted(vis.times_mjd, vis.time_mjd - 1e-9)
+        uvw = np.einsum("rj,rij->ri", b_m, basis[index])
+        for f, weight_f in zip(at, share, strict=True):
+            part = replace(vis, vis=np.zeros_like(vis.vis), uvw_m=uvw)
+            part.freq_hz = vis.freq_hz + 0.5 * f * vis.channel_width_hz
+            add_sources(part, sky)
+            vis.vis += np.complex64(0.25 * weight_t * weight_f) * part.vis
+    return vis, sky
+
+
+@pytest.mark.parametrize(
+    ("dec_deg", "east_deg"),
+    [pytest.param(62.0, 0.3, marks=pytest.mark.slow), (16.0, 1.0), pytest.param(85.0, -1.0, marks=pytest.mark.slow)],
+)
+def test_the_dynamic_range_beside_a_calibrator(dec_deg: float, east_deg: float) -> None:
+    tile = replace(TILE, dec_deg=dec_deg, n_antennas=14, n_channels=48, channel_width_hz=187.5e6 / 48)
+    vis, sky = smeared(tile, east_deg)
+    options = replace(OPTIONS, smearing=True, niter=300)
+    result = image(vis, options, bright=wrong_catalogue(sky))
+    peak, residual = float(result.image.data.max()), result.residual.data
+    y, x = np.unravel_index(int(result.image.data.argmax()), residual.shape)
+    rows, columns = np.ogrid[: residual.shape[0], : residual.shape[1]]
+    beams = np.hypot(rows - y, columns - x) * 24.0 / result.summary.beam.major_arcsec
+    over_rms, over_worst = peak / residual[beams > 20.0].std(), peak / np.abs(residual).max()
+    print(f"dec {dec_deg} {east_deg} deg off: peak over rms {over_rms:.0f}, over the largest residual {over_worst:.0f}")
+    assert over_rms > 20000.0
+    assert over_worst > 5000.0
+    assert result.pbcor is not None
+    assert peak_near(result.pbcor, sky, 0).flux_jy == pytest.approx(16.0, rel=3e-3)
+    if east_deg == 1.0:
+        blind = image(vis, replace(options, smearing=False), bright=wrong_catalogue(sky))
+        assert np.abs(blind.residual.data).max() > 3.0 * np.abs(residual).max()

@@ -10,7 +10,7 @@ from tests.imaging.synthetic import Tile, add_noise, add_sources, empty_tile, so
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging.image import image
 from dsa110_contimg.options import ImagingOptions
-from dsa110_contimg.visibilities import Visibilities
+from dsa110_contimg.visibilities import SkyPosition, Visibilities
 
 OPTIONS = ImagingOptions(size=512, cell_arcsec=7.0, threads=1)
 OFFSETS = np.array([[0.2637, 0.1211], [-0.3593, 0.2071], [0.1313, -0.4117], [-0.1071, -0.2503]])
@@ -120,6 +120,72 @@ def test_nothing_to_image_is_said() -> None:
     vis.flags[:] = True
     with pytest.raises(ImagingError, match="flagged"):
         image(vis, OPTIONS)
+
+
+def test_a_phase_center_that_is_not_the_tiles_is_named() -> None:
+    vis = empty_tile(Tile())
+    add_noise(vis, 1.0, seed=1)
+    image(replace(vis, phase_center=SkyPosition(vis.phase_center.ra_deg, vis.phase_center.dec_deg + 0.5)), OPTIONS)
+    away = replace(vis, phase_center=SkyPosition(vis.phase_center.ra_deg, vis.phase_center.dec_deg - 3.0))
+    with pytest.raises(ImagingError, match=r"is 3\.0\d deg from where the dishes looked"):
+        image(away, OPTIONS)
+
+
+def test_one_baseline_makes_no_image() -> None:
+    vis = empty_tile(Tile(n_antennas=2))
+    add_noise(vis, 1.0, seed=1)
+    with pytest.raises(ImagingError, match="uv coverage is too poor"):
+        image(vis, OPTIONS)
+
+
+def test_a_bright_source_outside_the_image_is_modelled_or_reported(caplog: pytest.LogCaptureFixture) -> None:
+    vis = empty_tile(Tile(n_channels=48, channel_width_hz=187.5e6 / 48))
+    sky = sources(vis, np.array([[1.4, 0.3]]), np.array([20.0]))
+    add_sources(vis, sky)
+    add_noise(vis, 0.05, seed=4)
+    small = replace(OPTIONS, size=256)
+    known = image(vis, small, bright=sky)
+    assert known.summary.bright is not None
+    assert known.summary.noise_jy < 1.3 * known.summary.expected_noise_jy
+    assert "outside the image" not in caplog.text
+    unknown = image(vis, small)
+    assert unknown.summary.noise_jy > 3.0 * unknown.summary.expected_noise_jy
+    assert "a bright source outside the image" in caplog.text
+
+
+@pytest.mark.parametrize("dec_deg", [pytest.param(16.1, marks=pytest.mark.slow), 85.0])
+def test_across_ra_zero_and_near_the_pole(dec_deg: float) -> None:
+    vis = empty_tile(Tile(dec_deg=dec_deg))
+    # The whole sky turned: right ascension zero runs through the image.
+    shift = vis.phase_center.ra_deg - 0.05
+    looks = vis.pointing_icrs_deg - [shift, 0.0]
+    looks[:, 0] %= 360.0
+    vis = replace(
+        vis, phase_center=SkyPosition((vis.phase_center.ra_deg - shift) % 360.0, vis.phase_center.dec_deg),
+        pointing_icrs_deg=looks,
+    )  # fmt: skip
+    sky = sources(vis, OFFSETS, FLUXES)
+    sky = replace(sky, ra_deg=sky.ra_deg % 360.0)
+    add_sources(vis, sky)
+    add_noise(vis, 0.02, seed=11)
+    result = image(vis, OPTIONS, bright=sky)
+    assert result.pbcor is not None
+    assert np.ptp(sky.ra_deg) > 300.0
+    for index, flux in enumerate(FLUXES):
+        peak = peak_near(result.pbcor, sky, index)
+        assert peak.flux_jy == pytest.approx(flux, rel=0.01)
+        assert np.hypot(peak.dx, peak.dy) < 0.1
+
+
+def test_local_noise_and_background_are_images() -> None:
+    vis = empty_tile(Tile())
+    add_noise(vis, 1.0, seed=5)
+    result = image(vis, replace(OPTIONS, niter=0))
+    noise, background = result.local_noise(), result.local_background()
+    assert noise.kind == "noise"
+    assert noise.data.shape == background.data.shape == (512, 512)
+    assert np.median(noise.data) == pytest.approx(result.summary.noise_jy, rel=0.1)
+    assert np.abs(background.data).max() < result.summary.noise_jy
 
 
 def test_divergence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,12 @@ LENIENT = QAOptions(
     max_negative_fraction=0.05,
     flux_agreement_warning=0.4,
     flux_agreement_failure=0.5,
+    noise_over_thermal_warning=20.0,
+    noise_over_thermal_failure=50.0,
+    stripes_warning=0.8,
+    stripes_failure=0.9,
+    bowl_warning=5.0,
+    bowl_failure=9.0,
 )
 
 

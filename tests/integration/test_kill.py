@@ -185,7 +185,8 @@ def test_the_undisturbed_run_publishes_mosaics_and_measures_light_curves(
     stages = {json.loads(row)["stage"] for row in rows_of(found, "products/jobs")}
     assert stages == set(Stage) - {Stage.SOLVE_CATALOGUE}
     assert jobs == 3 * 4 + 1 + 6
-    assert sum(name.startswith("products/mosaics/") and name.endswith(".fits") for name in found) == 3
+    images = re.compile(r"products/mosaics/mosaic_[\d_-]+\d(-noise|-weight|-moc)?\.fits")
+    assert sum(images.fullmatch(name) is not None for name in found) == 4
     assert len(rows_of(found, "products/photometry")) > 25
 
 

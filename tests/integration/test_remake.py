@@ -222,7 +222,7 @@ def test_validation_and_qa_stand_beside_their_figures(finished: FinishedRun) -> 
     with get_session("products", read_only=True) as session:
         checks = {check.name: check for check in session.scalars(select(QACheck).where(QACheck.subject == name))}
     behind_validation = [check for check in checks.values() if check.name.startswith("tile")]
-    assert len(behind_validation) == 16
+    assert len(behind_validation) == 18
     assert {check.verdict for check in behind_validation} == {Verdict.PASSED.value}
     assert all(check.value is not None and check.threshold_failure is not None for check in behind_validation)
     assert checks["tile_gap_min"].value == pytest.approx(1.288, abs=0.01)
@@ -230,8 +230,8 @@ def test_validation_and_qa_stand_beside_their_figures(finished: FinishedRun) -> 
     with closing(ensure_data_registry_db(finished.settings.database("data_registry"))) as connection:
         described = describe_product(connection, name)
     criteria = {str(one["name"]): one for one in described["criteria"]}  # type: ignore[attr-defined]
-    assert len(criteria["validation_status"]["figures"]) == 16
-    assert len(criteria["qa_status"]["figures"]) == len(checks) - 16
+    assert len(criteria["validation_status"]["figures"]) == 18
+    assert len(criteria["qa_status"]["figures"]) == len(checks) - 18
 
 
 def test_a_mosaic_of_registered_images_is_derived_from_them(finished: FinishedRun, settings: Settings) -> None:

@@ -7,14 +7,16 @@ from dsa110_contimg.kernels.coadd import (
     accumulate,
     accumulate_numpy,
     finish,
+    gaussian_taper,
     robust_center_scatter,
     robust_scatter,
+    usable_edges,
 )
 
 
 def test_fast_kernel_is_its_specification() -> None:
     rng = np.random.default_rng(1)
-    fast, plain = np.zeros((2, 3, 60, 70), np.float32)
+    fast, plain = np.zeros((2, 4, 60, 70), np.float32)
     for sigma in (0.5, 2.0, 1.0):
         image, beam = rng.normal(size=(40, 50)).astype(np.float32), rng.uniform(0, 1, (40, 50)).astype(np.float32)
         image[rng.uniform(size=image.shape) < 0.1] = np.nan
@@ -29,24 +31,28 @@ def test_mean_is_unbiased_and_noise_is_its_scatter() -> None:
     """Many realizations of three images of one sky under different beams and noise."""
     rng = np.random.default_rng(2)
     sky, beams, sigmas = 3.0, (1.0, 0.5, 0.25), (1.0, 0.4, 0.7)
-    sums = np.zeros((3, 300, 300), np.float32)
+    sums = np.zeros((4, 300, 300), np.float32)
     for beam, sigma in zip(beams, sigmas, strict=True):
         image = (sky * beam + rng.normal(0, sigma, (300, 300))).astype(np.float32)
         accumulate(sums, image, np.full((300, 300), beam, np.float32), sigma, 0.2, (0, 0))
-    image, noise = finish(sums, 0.1)
+    finish(sums, 0.1)
+    image, weight, noise, number = sums
     expected = 1.0 / np.sqrt(sum((b / s) ** 2 for b, s in zip(beams, sigmas, strict=True)))
     assert noise[5, 5] == pytest.approx(expected, rel=1e-5)
+    assert weight[5, 5] == pytest.approx(expected**-2, rel=1e-5)
+    assert np.all(number == 3.0)
     assert image.mean() == pytest.approx(sky, abs=4 * expected / 300)
     assert image.std() == pytest.approx(expected, rel=0.02)
 
 
 def test_blank_where_no_beam_reaches() -> None:
-    sums = np.zeros((3, 4, 4), np.float32)
+    sums = np.zeros((4, 4, 4), np.float32)
     accumulate(
         sums, np.ones((4, 4), np.float32), np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4), 1.0, 0.2, (0, 0)
     )
-    image, noise = finish(sums, 0.5)
-    assert np.isnan(image).sum() == np.isnan(noise).sum() == 8
+    finish(sums, 0.5)
+    assert [int(np.isnan(plane).sum()) for plane in sums] == [8, 8, 8, 0]
+    assert sums[3].sum() == 8.0
 
 
 def test_scatter_ignores_sources() -> None:
@@ -67,3 +73,34 @@ def test_large_images_are_sampled_the_same_way_each_time() -> None:
 
 def test_nothing_finite_has_no_scatter() -> None:
     assert np.isnan(robust_scatter(np.full(10, np.nan)))
+
+
+def test_edges_are_the_outline() -> None:
+    rng = np.random.default_rng(8)
+    beam, image = rng.uniform(0, 1, (31, 47)).astype(np.float32), rng.normal(size=(31, 47)).astype(np.float32)
+    image[rng.uniform(size=image.shape) < 0.3] = np.nan
+    beam[5] = 0.1
+    beam[:, 0] = np.nan
+    usable = (np.nan_to_num(beam) >= 0.6) & np.isfinite(image)
+    left, right, low, high = usable_edges(beam, image, 0.6)
+    for line, first, last in [*zip(usable, left, right, strict=True), *zip(usable.T, low, high, strict=True)]:
+        inside = np.flatnonzero(line)
+        assert last == (inside[-1] if inside.size else -1)
+        assert not inside.size or first == inside[0]
+    assert right[5] == high[0] == -1
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (41, 59)])
+def test_taper_is_a_convolution(shape: tuple[int, int]) -> None:
+    """A point becomes the Gaussian of that covariance and integral, in even and odd images."""
+    image = np.zeros(shape, np.float32)
+    image[20, 30] = 1.0
+    spectrum = np.fft.rfft2(image).astype(np.complex64)
+    covariance = np.array([[9.0, 2.0], [2.0, 5.0]])
+    gaussian_taper(spectrum, shape[1], (9.0, 2.0, 5.0), 3.0)
+    got = np.fft.irfft2(spectrum, shape)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    offset = np.stack([x - 30, y - 20])
+    square = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(covariance), offset)
+    expected = 3.0 * np.exp(-0.5 * square) / (2 * np.pi * np.sqrt(np.linalg.det(covariance)))
+    np.testing.assert_allclose(got, expected, atol=1e-5)

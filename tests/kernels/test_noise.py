@@ -78,3 +78,29 @@ def test_robust_sigma_is_that_of_a_gaussian() -> None:
     middle, sigma = noise.robust_sigma(values)
     assert middle == pytest.approx(3.0, abs=0.05)
     assert sigma == pytest.approx(2.0, rel=0.03)
+
+
+def test_cells_hold_a_value_and_the_largest() -> None:
+    rng = np.random.default_rng(5)
+    image, level = rng.normal(size=(23, 31)).astype(np.float32), rng.uniform(1, 2, (23, 31)).astype(np.float32)
+    image[0:4, 4:8] = np.nan
+    middle, largest = noise.pull_in_cells(image, level, 4)
+    assert middle.shape == largest.shape == (5, 7)
+    assert np.isnan(middle[0, 1])
+    assert largest[0, 1] == 0.0
+    pull = image / level
+    assert middle[2, 3] == pull[10, 14]
+    assert largest[2, 3] == np.abs(pull[8:12, 12:16]).max()
+
+
+def test_factors_are_linear_between_blocks() -> None:
+    factors = np.array([[1.0, 2.0, 4.0], [3.0, 4.0, 6.0]])
+    plane = np.full((20, 30), 2.0, np.float32)
+    noise.scale_bilinear(plane, factors, 10.0)
+    x, y = (np.arange(30) + 0.5) / 10 - 0.5, (np.arange(20) + 0.5) / 10 - 0.5
+    columns = np.array([np.interp(x, [0, 1, 2], row) for row in factors])
+    expected = 2.0 * np.array([np.interp(y, [0, 1], column) for column in columns.T]).T
+    np.testing.assert_allclose(plane, expected, rtol=1e-5)
+    one = np.ones((5, 5), np.float32)
+    noise.scale_bilinear(one, np.array([[3.0]]), 10.0)
+    assert np.all(one == 3.0)

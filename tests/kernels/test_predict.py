@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from dsa110_contimg.kernels.predict import predict_evenly_spaced, predict_numpy
+from dsa110_contimg.kernels.predict import motion_axis, predict_evenly_spaced, predict_numpy
+
+C = 299792458.0
 
 
 @pytest.mark.parametrize("n_chan", [1, 3, 31, 32, 33, 96, 768])
@@ -34,3 +36,37 @@ def test_a_source_at_the_center_has_no_phase_and_one_east_turns_with_u() -> None
     offset = predict_evenly_spaced(uvw, np.zeros(1, np.int64), 1.4e9, 1e6, lmn, amplitude, point)
     turns = 100.0 * east * (1.4e9 + 1e6 * np.arange(4)) / 299792458.0
     np.testing.assert_allclose(offset[0], 2.0 * np.exp(2j * np.pi * turns), atol=1e-5)
+
+
+@pytest.mark.parametrize("dec_deg", [16.0, 85.0])
+def test_smearing_is_the_mean_over_the_turn_of_the_earth_and_the_channel(dec_deg: float) -> None:
+    rng = np.random.default_rng(7)
+    ground, dec0, seconds, width = rng.normal(0.0, 900.0, (40, 3)), np.radians(dec_deg), 25.0, 1e6
+    lm = np.array([[0.025, -0.012], [-0.02, 0.028]])
+    lmn = np.column_stack([lm, np.sqrt(1.0 - (lm**2).sum(axis=1))])
+    freq = 1.3e9 + width * np.arange(64, dtype=np.float64)
+
+    def seen(hour: float, shift_hz: float) -> np.ndarray:
+        x, y, z = ground.T
+        u = np.sin(hour) * x + np.cos(hour) * y
+        v = -np.sin(dec0) * (np.cos(hour) * x - np.sin(hour) * y) + np.cos(dec0) * z
+        w = np.cos(dec0) * (np.cos(hour) * x - np.sin(hour) * y) + np.sin(dec0) * z
+        path = np.stack([u, v, w], axis=1) @ (lmn - [0.0, 0.0, 1.0]).T
+        return np.asarray(np.exp(2j * np.pi * path[:, None, :] * (freq + shift_hz)[None, :, None] / C).sum(axis=2))
+
+    steps = (np.arange(24) + 0.5) / 24 - 0.5
+    turn = 7.292115e-5 * seconds
+    mean = np.mean([seen(0.3 + turn * t, width * f) for t in steps for f in steps], axis=0)
+    x, y, z = ground.T
+    swing = np.cos(0.3) * x - np.sin(0.3) * y
+    uvw = np.stack([
+        np.sin(0.3) * x + np.cos(0.3) * y,
+        -np.sin(dec0) * swing + np.cos(dec0) * z,
+        np.cos(dec0) * swing + np.sin(dec0) * z,
+    ], axis=1)  # fmt: skip
+    axes = np.concatenate([np.zeros((2, 2, 3)), motion_axis(lmn, dec0, seconds)], axis=1)
+    flux, when = np.ones((1, 2, 64), np.float32), np.zeros(40, np.int64)
+    found = predict_evenly_spaced(uvw, when, freq[0], width, lmn, flux, axes)
+    np.testing.assert_allclose(found, predict_numpy(uvw, when, freq, lmn, flux, axes), atol=2e-4)
+    assert np.sqrt(np.mean(np.abs(found - mean) ** 2)) < 0.01
+    assert np.sqrt(np.mean(np.abs(seen(0.3, 0.0) - mean) ** 2)) > 0.05, "what is smeared is not negligible here"

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dsa110_contimg.kernels.resample import (
+    Behind,
     Grid,
     frame_rotation,
     input_pixels,
@@ -116,3 +117,37 @@ def test_behind_the_sky_is_missing() -> None:
     wide = resample_linear(image, grid, np.eye(3), Grid(80, 80, 40.0, 40.0, np.radians(2.0)))
     assert np.isnan(wide[0, 0])
     assert wide[40, 40] == 1.0
+
+
+@pytest.mark.parametrize("angle", [0.0, 40.0, 120.0])
+def test_a_source_behind_a_slope_stays_where_it_is(angle: float) -> None:
+    """Divided by its beam, plainly, it moves by S ∇ln P: here 0.2 pixels."""
+    y, x = np.mgrid[:81, :81].astype(float)
+    spread = (30.0, 8.0, 20.0)
+    slope = 0.008 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    beam = np.exp(slope[0] * (x - 40.0) + slope[1] * (y - 40.0)).astype(np.float32)
+    inverse = np.linalg.inv([[spread[0], spread[1]], [spread[1], spread[2]]])
+    dx, dy = x - 40.3, y - 39.6
+    shape = np.exp(-0.5 * (inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2))
+    at_source = np.exp(slope @ [0.3, -0.4])
+    grid = Grid(81, 81, 40.0, 40.0, CELL)
+    out = Grid(61, 61, 30.0, 30.0, CELL)
+    response = np.ascontiguousarray(beam[10:71, 10:71])
+    image = (at_source * shape).astype(np.float32)
+    got = resample(image, grid, np.eye(3), out, Behind(response, 0.0, spread)) / response
+    plain = resample(image, grid, np.eye(3), out) / response
+    truth = shape[10:71, 10:71]
+    assert np.abs(plain - truth).max() > 0.015
+    assert np.nanmax(np.abs(got - truth)) < 6e-3
+    assert np.abs(got - truth)[25:36, 25:36].max() < 1.5e-3
+
+
+def test_only_what_the_beam_reaches_is_made() -> None:
+    image = np.ones((40, 40), np.float32)
+    response = np.tile(np.linspace(0.0, 1.0, 40, dtype=np.float32), (40, 1))
+    response[20, 30] = np.nan
+    grid = Grid(40, 40, 20.0, 20.0, CELL)
+    got = resample(image, grid, np.eye(3), grid, Behind(response, 0.5, (0.0, 0.0, 0.0)))
+    assert np.isnan(got[:, :20]).all()
+    assert np.isnan(got[20, 30])
+    np.testing.assert_allclose(got[5:35, 25:29], 1.0, rtol=1e-5)

@@ -73,13 +73,8 @@ def make_tile(
     beam: Beam = BEAM,
     sigma: float = 1e-5,
     rng: np.random.Generator | None = None,
-    even_beam: bool = False,
 ) -> Tile:
-    """One tile; `index` counts tiles of 309 s along the drift.
-
-    A telescope shows a source times the beam at its position. `even_beam` multiplies every pixel by its own beam
-    instead, so that dividing by the beam does not move the peak down the beam's slope.
-    """
+    """One tile; `index` counts tiles of 309 s along the drift. A source shows times the beam at its position."""
     position, cell = SkyPosition(center[0] % 360.0, center[1]), cell_arcsec / 3600.0
     response = primary_beam(position.dec_deg, cell, size).copy()
     ra0, dec0 = np.radians(position)
@@ -87,7 +82,7 @@ def make_tile(
     for source in sources:
         if separation(np.radians(source[0]), np.radians(source[1]), ra0, dec0) < np.radians(4.0):
             shape = gaussian(size, cell, position, source, beam)
-            sky += shape * (response if even_beam else toward(position, source))
+            sky += shape * toward(position, source)
     sky += beam_noise(size, cell, beam, sigma, rng or np.random.default_rng(index))
     start = 60690.5 + index * 309.2376 / 86400.0
     shared: dict[str, Any] = {

@@ -59,12 +59,19 @@ DEFECTS: dict[str, tuple[str, Callable[[Tile], Tile]]] = {
     "faint": (r"dynamic range of \d\.\d+, below 5", lambda tile: replace(tile, noise_jy=0.9)),
     "no noise": ("no measurable noise", lambda tile: replace(tile, noise_jy=float("nan"))),
     "no pbcor": ("no beam-corrected image", lambda tile: replace(tile, has_pbcor=False)),
-    "other cell": ("pixel sizes differ", lambda tile: image_with(tile, cell_deg=tile.image.cell_deg * 1.001)),
+    "other cell": (
+        r'pixel sizes differ: .*12:02:00 has 108\.108000", the median is 108\.000000"',
+        lambda tile: image_with(tile, cell_deg=tile.image.cell_deg * 1.001),
+    ),
+    "small": (
+        r"12:02:00 has 90 x 120 pixels, a field of 3\.15 degrees; the median is 3\.60",
+        lambda tile: image_with(tile, data=tile.image.data[:, 30:]),
+    ),
     "wide beam": ('major axis of 600.0"', lambda tile: image_with(tile, beam=Beam(600.0, 360.0, 90.0))),
     "no beam": ("no restoring beam", lambda tile: image_with(tile, beam=None)),
     "gap": (r"6\.\d+ minutes lie between", lambda tile: replace(tile, mid_mjd=tile.mid_mjd + 1.5 / 1440.0)),
     "slew": (
-        r"spread by 0.500 degrees",
+        r"spread by 0\.500 degrees.*12:02:00 lies at \+33\.700, the median is \+33\.200",
         lambda tile: image_with(tile, center=SkyPosition(tile.image.center.ra_deg, tile.image.center.dec_deg + 0.5)),
     ),
     "off the beam": (

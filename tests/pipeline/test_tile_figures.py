@@ -11,12 +11,26 @@ from sqlalchemy import select
 
 from dsa110_contimg.database import get_session, init_databases, reset_engines
 from dsa110_contimg.database.models import MSIndex
-from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, ms_index_upsert
+from dsa110_contimg.database.repositories import (
+    ImageRepository,
+    PhotometryRepository,
+    QARepository,
+    ms_index_upsert,
+)
+from dsa110_contimg.mosaic.astrometry import TileOffset
+from dsa110_contimg.mosaic.build import TileContribution
 from dsa110_contimg.mosaic.tiles import Tile, validate_tiles_consistency
 from dsa110_contimg.options import MosaicOptions, QAOptions
 from dsa110_contimg.photometry.forced import PhotometryFlag
-from dsa110_contimg.pipeline.tile_figures import consistency_checks, tile_fluxes
-from dsa110_contimg.qa.checks import Check, Verdict
+from dsa110_contimg.pipeline.rows import check_rows
+from dsa110_contimg.pipeline.tile_figures import (
+    consistency_checks,
+    noise_over_thermal,
+    offset_check,
+    thermal_check_of,
+    tile_fluxes,
+)
+from dsa110_contimg.qa.checks import Check, Verdict, thermal_check
 from dsa110_contimg.visibilities import Beam, SkyImage, SkyPosition
 
 OPTIONS, QA = MosaicOptions(), QAOptions()
@@ -133,6 +147,27 @@ def test_fluxes_of_tiles_come_in_one_order_and_unfit_sources_have_no_reference(
     np.testing.assert_array_equal(second.reference_jy, [np.nan, np.nan, 0.11])
 
 
+def test_the_noise_of_a_mosaic_follows_from_its_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPELINE_ROOT", str(tmp_path))
+    reset_engines()
+    init_databases()
+    ratios = {"a": 2.0, "b": 3.0, "c": 2.5, "never measured": None}
+    with get_session("products") as session:
+        for index, (name, ratio) in enumerate(ratios.items()):
+            ms_index_upsert(session, f"/ms/{name}.ms", group_id=name, mid_mjd=float(index))
+            if ratio is not None:
+                QARepository.store(session, check_rows(name, [thermal_check(ratio, "a tile's noise", QA)]))
+        measured = noise_over_thermal(session, list(session.scalars(select(MSIndex))))
+    assert sorted(measured) == [2.0, 2.5, 3.0]
+    coadded = replace(make_tile(0).image, header={"NOISEFAC": 1.2})
+    for factor, verdict in ((1.2, Verdict.PASSED), (2.4, Verdict.WARNING), (7.0, Verdict.FAILED)):
+        check = thermal_check_of(replace(coadded, header={"NOISEFAC": factor}), measured, QA)
+        assert check.value == pytest.approx(2.5 * factor)
+        assert check.verdict is verdict
+    assert thermal_check_of(coadded, [], QA).verdict is Verdict.UNMEASURED
+    assert thermal_check_of(make_tile(0).image, measured, QA).verdict is Verdict.UNMEASURED
+
+
 def row(image: str, source: str, flags: int) -> dict[str, str | float | int | None]:
     return {
         "image_path": image,
@@ -146,3 +181,25 @@ def row(image: str, source: str, flags: int) -> dict[str, str | float | int | No
         "flags": flags,
         "measured_at": 0.0,
     }
+
+
+def brought(name: str, east: float | None, *, shifted: bool = False) -> TileContribution:
+    offset = None if east is None else TileOffset(east, -0.5, 0.1, 0.2, 12)
+    return TileContribution(name, name, 60690.5, 1e-3, convolved=True, offset=offset, shifted=shifted, reused=False)
+
+
+def test_the_offset_that_is_left_is_judged() -> None:
+    """Beams of 100 arcsec: 0.1 and 0.25 of them are 10 and 25 arcsec."""
+    mosaic = SkyImage(np.zeros((2, 2), np.float32), SkyPosition(0.0, 0.0), 0.01, beam=Beam(125.0, 80.0, 90.0))
+    tiles = [brought("a", 1.0), brought("b", None), brought("c", -30.0)]
+    check = offset_check(tiles, mosaic, QA)
+    assert check.verdict is Verdict.FAILED
+    assert check.value == pytest.approx(0.3, abs=1e-3)
+    assert 'c lies -30.00 ± 0.10" east, -0.50 ± 0.20" north of the catalogue, by 12 sources' in check.reason
+    assert "2 of 3 tiles" in check.reason
+    assert offset_check([tiles[0], brought("d", 12.0)], mosaic, QA).verdict is Verdict.WARNING
+    assert offset_check(tiles[:2], mosaic, QA).verdict is Verdict.PASSED
+    corrected = offset_check([brought("c", -30.0, shifted=True)], mosaic, QA)
+    assert corrected.verdict is Verdict.PASSED
+    assert "taken out" in corrected.reason
+    assert offset_check(tiles[1:2], mosaic, QA).verdict is Verdict.UNMEASURED

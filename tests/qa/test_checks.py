@@ -15,7 +15,7 @@ from dsa110_contimg.qa.checks import (
     flux_scale_of,
     image_checks,
     mosaic_checks,
-    thermal_noise_jy,
+    thermal_check,
     verdict_of,
 )
 from dsa110_contimg.visibilities import Beam, SkyImage, SkyPosition
@@ -104,8 +104,8 @@ def test_a_good_mosaic_passes_with_values(field: Field) -> None:
     assert checks["completeness"].value is not None
     assert checks["completeness"].value > 0.95
     assert set(checks) == {
-        "dynamic_range", "peak_snr", "negative_fraction", "noise_map", "flux_ratio", "flux_ratio_error", "completeness",
-        "astrometry",
+        "dynamic_range", "peak_snr", "negative_fraction", "stripes", "bowl", "noise_map", "flux_ratio",
+        "flux_ratio_error", "completeness", "astrometry",
     }  # fmt: skip
 
 
@@ -258,9 +258,9 @@ def test_limits_scale_with_the_beam(field: Field) -> None:
 
 
 def test_tile_checks(field: Field) -> None:
-    checks = by_name(image_checks(field.image(kind="image"), OPTIONS, thermal_jy=4e-4))
+    checks = by_name(image_checks(field.image(kind="image"), OPTIONS, thermal_jy=5e-4))
     assert verdict_of(list(checks.values())) is Verdict.PASSED
-    assert checks["noise_over_thermal"].value == pytest.approx(5.0, rel=0.05)
+    assert checks["noise_over_thermal"].value == pytest.approx(4.0, rel=0.05)
     assert checks["finite_fraction"].value == 1.0
     blank = field.data.copy()
     blank[:, : SHAPE[1] * 2 // 3] = np.nan
@@ -289,8 +289,28 @@ def test_local_noise_counts_for_the_peak() -> None:
     assert checks["peak_snr"].verdict is Verdict.FAILED
 
 
-def test_thermal_noise_of_a_tile() -> None:
-    assert thermal_noise_jy(96, 187.5e6, 309.24) == pytest.approx(0.20e-3, rel=0.02)
+def test_noise_far_above_the_thermal_noise_warns_and_fails(field: Field) -> None:
+    for times, verdict in ((4.0, Verdict.PASSED), (8.0, Verdict.WARNING), (20.0, Verdict.FAILED)):
+        checks = by_name(image_checks(field.image(), OPTIONS, thermal_jy=NOISE / times))
+        assert checks["noise_over_thermal"].verdict is verdict, times
+    unknown = thermal_check(None, "the noise of a mosaic", OPTIONS)
+    assert unknown.verdict is Verdict.UNMEASURED
+    assert verdict_of([unknown]) is Verdict.WARNING
+
+
+@pytest.mark.parametrize(("sigma", "verdict"), [(0.1, Verdict.PASSED), (0.7, Verdict.WARNING), (1.5, Verdict.FAILED)])
+def test_stripes(field: Field, sigma: float, verdict: Verdict) -> None:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    check = field.checks(field.data + (sigma * NOISE * np.cos(0.5 * x + 0.2 * y)).astype(np.float32))["stripes"]
+    assert check.verdict is verdict, check
+
+
+@pytest.mark.parametrize(("sigma", "verdict"), [(0.2, Verdict.PASSED), (2.5, Verdict.WARNING), (5.0, Verdict.FAILED)])
+def test_a_bowl(field: Field, sigma: float, verdict: Verdict) -> None:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    hole = sigma * NOISE * np.exp(-((x - 210) ** 2 + (y - 310) ** 2) / (2.0 * 40.0**2))
+    check = field.checks((field.data - hole).astype(np.float32))["bowl"]
+    assert check.verdict is verdict, check
 
 
 def test_verdict_of_many() -> None:

@@ -7,6 +7,7 @@ images        <group id>.img-image.fits  -image-pb.fits  -residual.fits  -beam.f
 caltables     <group id>_kcal  _bpcal  _gcal  _gpcal  _2gcal
 mosaic group  mg_<group id of its first tile>
 mosaic        mosaic_2025-01-15_12-30-00[_2]    = data_registry.data_id
+sky           sky_2025-01-15[_2]                = data_registry.data_id of the HiPS of all mosaics
 source        NVSS J123456.7+420312            IAU form, truncated
 """
 
@@ -29,6 +30,18 @@ IMAGE_SUFFIXES = {
     "noise": "-noise.fits",
     "dirty": "-dirty.fits",
 }
+MOSAIC_SUFFIXES = {
+    "mosaic": ".fits",
+    "noise": "-noise.fits",
+    "weight": "-weight.fits",
+    "coverage": "-coverage.fits",
+    "preview": ".png",
+    "thumbnail": "-thumb.png",
+    "moc": "-moc.fits",
+    "hips": "-hips",
+    "qa": "-qa.png",
+}
+SKY_SUFFIXES = {"hips": "-hips", "weight": "-weight-hips", "moc": "-moc.fits"}
 CALTABLE_SUFFIXES = {"K": "_kcal", "BP": "_bpcal", "G": "_gcal", "GP": "_gpcal", "2G": "_2gcal"}
 _TILE_FILE = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)"
@@ -141,11 +154,28 @@ def parse_mosaic_id(name: str) -> tuple[str, int] | None:
 
 
 def mosaic_path(stage: Path, mosaic: str, kind: str = "mosaic") -> Path:
-    """Return the path of a mosaic product: mosaic, noise, weight (FITS) or preview (PNG)."""
-    suffix = {"mosaic": ".fits", "noise": "-noise.fits", "weight": "-weight.fits", "preview": ".png", "qa": "-qa.png"}[
-        kind
-    ]
-    return stage / "mosaics" / f"{mosaic}{suffix}"
+    """Return the path of a file or folder of a mosaic, by the kinds of MOSAIC_SUFFIXES."""
+    return stage / "mosaics" / f"{mosaic}{MOSAIC_SUFFIXES[kind]}"
+
+
+def placed_tiles_path(stage: Path) -> Path:
+    """Return the folder of the tiles that are kept on a mosaic's grid."""
+    return stage / "placed_tiles"
+
+
+def beside_mosaic(path: Path, kind: str) -> Path:
+    """Return where a companion of a mosaic lies: in the same folder, wherever that is."""
+    return path.with_name(f"{path.name.removesuffix(MOSAIC_SUFFIXES['mosaic'])}{MOSAIC_SUFFIXES[kind]}")
+
+
+def sky_id(date: str, version: int = 1) -> str:
+    """Return the id of the sky as all mosaics up to a date (2025-12-24) show it."""
+    return f"sky_{date}" if version == 1 else f"sky_{date}_{version}"
+
+
+def sky_path(stage: Path, sky: str, kind: str = "hips") -> Path:
+    """Return the path of a part of it: hips or weight (folders), moc (a file)."""
+    return stage / "images" / f"{sky}{SKY_SUFFIXES[kind]}"
 
 
 def source_name(ra_deg: float, dec_deg: float, prefix: str = "NVSS") -> str:

@@ -71,20 +71,35 @@ class CalibrationOptions:
 class ImagingOptions:
     """How calibrated visibilities become an image."""
 
+    engine: str = option("own", "What grids and cleans: 'own', or 'wsclean' where it is installed.")
     size: int = option(0, "Pixels on a side; 0 covers the field to the 0.1 level of the beam.")
     cell_arcsec: float = option(0.0, "Pixel size; 0 takes a third of the synthesized beam's minor axis or less.")
     weighting: str = option("briggs", "Imaging weights: natural, uniform or briggs.")
     robust: float = option(0.5, "Briggs robustness: -2 is nearly uniform, +2 nearly natural.")
+    taper_arcsec: float = option(
+        0.0, "Weights fall with baseline length as those of a beam at least this wide; 0: none."
+    )
+    uv_min_wavelengths: float = option(0.0, "Baselines shorter than this are left out.")
+    uv_max_wavelengths: float = option(0.0, "Baselines longer than this are left out; 0 keeps all.")
     niter: int = option(20000, "Most CLEAN components.")
     gain: float = option(0.1, "CLEAN loop gain.")
     mgain: float = option(0.9, "The peak falls by this fraction in a major cycle, or more where sidelobes are low.")
     auto_mask: float = option(5.0, "Components start where the residual exceeds this many sigma.")
     auto_threshold: float = option(1.0, "CLEAN inside the mask stops at this many sigma.")
+    mask: str = option("auto", "Components start where the image is bright (auto), at catalog sources, or both.")
+    mask_arcsec: float = option(60.0, "Radius of the mask around a catalog source.")
+    mask_min_jy: float = option(0.01, "Catalog sources fainter than this behind the beam are no mask.")
+    scales: str = option("", "Widths in beams of the scales of a multi-scale CLEAN, as in 2,4; empty: points only.")
     max_major: int = option(12, "Most major cycles.")
     pb_limit: float = option(0.2, "The corrected image is blank where the beam is below this.")
     epsilon: float = option(1e-3, "Accuracy of the gridder.")
     threads: int = option(0, "Threads; 0 uses every core. One thread gives the same bits each time.")
     subtract_bright: bool = option(True, "Predict bright sources through the drifting beam and subtract them.")
+    spectral_terms: int = option(1, "2 fits a spectral index to each bright source beside flux and position.")
+    smearing: bool = option(
+        False, "Correct for the averaging over integration and channel, which data of the simulator have with --smear."
+    )
+    beam_file: str = option("", "FITS image of the power beam in place of the Airy disk, in frequency if it has one.")
     column: str = option("CORRECTED_DATA", "Measurement Set column; DATA where it does not exist.")
 
 
@@ -99,6 +114,13 @@ class MosaicOptions:
     max_dec_step_deg: float = option(0.1, "A larger change of declination ends a group.")
     pb_limit: float = option(0.1, "The mosaic is blank where the beams of all tiles are below this.")
     tile_pb_limit: float = option(0.2, "Pixels of a tile below this beam response are left out.")
+    apply_astrometry: bool = option(
+        False, "Take each tile's measured offset from the catalogue out before it is added to the mosaic."
+    )
+    cache_gb: float = option(
+        4.0,
+        "Disk for resampled tiles, so that a mosaic with one tile more resamples that one alone; 0 keeps none.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +160,27 @@ class QAOptions:
     flux_agreement_failure: float = option(0.20, "Flux ratio of two tiles farther than this from one is a failure.")
     noise_map_warning: float = option(0.15, "Scatter over the noise map farther than this from one is a warning.")
     noise_map_failure: float = option(0.40, "Scatter over the noise map farther than this from one is a failure.")
+    noise_over_thermal_warning: float = option(5.0, "Noise over the thermal noise above which QA warns.")
+    noise_over_thermal_failure: float = option(15.0, "Noise over the thermal noise above which QA fails.")
+    stripes_warning: float = option(0.45, "Amplitude of the strongest stripes in sigma above which QA warns.")
+    stripes_failure: float = option(0.90, "Amplitude of the strongest stripes in sigma above which QA fails.")
+    bowl_warning: float = option(1.4, "Depth of the deepest bowl in sigma above which QA warns.")
+    bowl_failure: float = option(3.0, "Depth of the deepest bowl in sigma above which QA fails.")
+    truth_flux_failure: float = option(0.01, "Flux scale of injected sources farther than this from one fails.")
+    truth_scatter_failure: float = option(0.20, "Scatter of injected sources farther than this from predicted fails.")
+    truth_fraction_failure: float = option(0.95, "Fraction of injected sources found, or of detections real, below it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductOptions:
+    """What is written of images beside their pixels, and how."""
+
+    quantization: float = option(
+        0.0, "Noisy images are compressed, values rounded to the noise over this: 16 is usual; 0 keeps all digits."
+    )
+    hips: bool = option(True, "Make a HiPS of each mosaic, for sky atlases.")
+    nightly_hips: bool = option(False, "Once a day, make a HiPS of the sky of all published mosaics.")
+    nightly_mosaics: int = option(60, "Most mosaics that one such HiPS adds; further ones come with the next.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,5 +224,6 @@ class PipelineOptions:
     mosaic: MosaicOptions = MosaicOptions()
     photometry: PhotometryOptions = PhotometryOptions()
     qa: QAOptions = QAOptions()
+    products: ProductOptions = ProductOptions()
     resources: ResourceOptions = ResourceOptions()
     schedule: ScheduleOptions = ScheduleOptions()

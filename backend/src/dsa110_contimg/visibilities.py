@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.beams import airy_power
-from dsa110_contimg.kernels.predict import predict_evenly_spaced, predict_numpy, taper_axes
-from dsa110_contimg.kernels.sphere import direction_cosines, separation
+from dsa110_contimg.kernels.beams import BeamMap, beam_power
+from dsa110_contimg.kernels.predict import motion_axis, predict_evenly_spaced, predict_numpy, taper_axes
+from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
 from dsa110_contimg.telescope import DISH_DIAMETER_M
 
 
@@ -71,6 +71,8 @@ class Visibilities:
     """Factor from measured to true offsets from the phase center (telescope.aberration_scale)."""
     dish_diameter_m: float = DISH_DIAMETER_M
     """NaN where it is not known, or dishes differ."""
+    beam_map: BeamMap | None = None
+    """A measured primary beam; None is the Airy disk of the telescope's dishes."""
 
     @property
     def n_antennas(self) -> int:
@@ -207,6 +209,21 @@ class SkyImage:
         ny, nx = self.data.shape
         return float(nx // 2), float(ny // 2)
 
+    @property
+    def middle(self) -> SkyPosition:
+        """Direction of pixel (nx // 2, ny // 2), which need not be the reference position."""
+        (ny, nx), (x_ref, y_ref), cell = self.data.shape, self.center_pixel, np.radians(self.cell_deg)
+        if self.reference_pixel is None:
+            return self.center
+        ra, dec = from_direction_cosines(-(nx // 2 - x_ref) * cell, (ny // 2 - y_ref) * cell, *np.radians(self.center))
+        return SkyPosition(float(np.degrees(ra)), float(np.degrees(dec)))
+
+    def without_pixels(self) -> "SkyImage":
+        """Return what describes the image, its reference pixel included, without its data."""
+        return replace(
+            self, data=np.empty((0, 0), np.float32), reference_pixel=self.center_pixel, header=dict(self.header)
+        )
+
 
 def beam_response(vis: Visibilities, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the primary beam toward directions at each pointing, shape (n_pointing, n_direction, n_chan).
@@ -215,9 +232,10 @@ def beam_response(vis: Visibilities, ra_deg: NDArray[np.float64], dec_deg: NDArr
     """
     if vis.pointing_mjd.size == 0:
         return np.ones((1, len(ra_deg), vis.freq_hz.size))
-    ra0, dec0 = np.radians(vis.pointing_icrs_deg).T
-    angle = separation(ra0[:, None], dec0[:, None], np.radians(ra_deg)[None, :], np.radians(dec_deg)[None, :])
-    return airy_power(angle[:, :, None], vis.freq_hz, DISH_DIAMETER_M)
+    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    looks = np.radians(vis.pointing_icrs_deg).tolist()
+    lmn = np.stack([direction_cosines(ra, dec, ra0, dec0) for ra0, dec0 in looks])
+    return beam_power(lmn, vis.freq_hz, vis.beam_map or DISH_DIAMETER_M)
 
 
 def apparent_spectrum(vis: Visibilities, sky: SkyModel) -> NDArray[np.float64]:
@@ -227,7 +245,26 @@ def apparent_spectrum(vis: Visibilities, sky: SkyModel) -> NDArray[np.float64]:
     return np.asarray(beam * sky.flux_at(coarse.freq_hz))
 
 
-def predict(vis: Visibilities, sky: SkyModel, *, with_beam: bool = True) -> NDArray[np.complex64]:
+def sky_directions(vis: Visibilities, sky: SkyModel) -> NDArray[np.float64]:
+    """Return the direction cosines of sources in the frame of the uvw, before aberration, (n_source, 3)."""
+    lmn = direction_cosines(np.radians(sky.ra_deg), np.radians(sky.dec_deg), *np.radians(vis.phase_center))
+    lmn = np.concatenate([lmn[:, :2] / vis.aberration, lmn[:, 2:]], axis=1)
+    lmn[:, 2] = np.sqrt(1.0 - lmn[:, 0] ** 2 - lmn[:, 1] ** 2)
+    return lmn
+
+
+def sky_axes(vis: Visibilities, sky: SkyModel, *, smeared: bool) -> NDArray[np.float64]:
+    """Return the axes of sources as `kernels.predict` takes them, with their motion if they are smeared by it."""
+    axes = sky.taper_axes(vis.phase_center)
+    if not smeared:
+        return axes
+    moving = motion_axis(sky_directions(vis, sky), np.radians(vis.phase_center.dec_deg), vis.integration_s)
+    return np.concatenate([axes, moving], axis=1)
+
+
+def predict(
+    vis: Visibilities, sky: SkyModel, *, with_beam: bool = True, smeared: bool = False
+) -> NDArray[np.complex64]:
     """Predict the Stokes I visibilities of a sky model, (n_row, n_chan), in Jy through the drifting beam.
 
     Parameters
@@ -238,16 +275,16 @@ def predict(vis: Visibilities, sky: SkyModel, *, with_beam: bool = True) -> NDAr
         Points and Gaussians; positions are exact, no pixel grid is involved.
     with_beam
         False leaves the primary beam out.
+    smeared
+        Whether sources lose what the correlator's averaging over an integration and a channel takes away.
     """
-    lmn = direction_cosines(np.radians(sky.ra_deg), np.radians(sky.dec_deg), *np.radians(vis.phase_center))
-    lmn = np.concatenate([lmn[:, :2] / vis.aberration, lmn[:, 2:]], axis=1)
-    lmn[:, 2] = np.sqrt(1.0 - lmn[:, 0] ** 2 - lmn[:, 1] ** 2)
+    lmn = sky_directions(vis, sky)
     amplitude = sky.flux_at(vis.freq_hz)[None, :, :]
     time_index = np.zeros(vis.time_mjd.size, np.int64)
     if with_beam and vis.pointing_mjd.size:
         time_index = np.abs(vis.time_mjd[:, None] - vis.pointing_mjd[None, :]).argmin(axis=1)
         amplitude = amplitude * beam_response(vis, sky.ra_deg, sky.dec_deg)
-    single, axes = np.ascontiguousarray(amplitude, np.float32), sky.taper_axes(vis.phase_center)
+    single, axes = np.ascontiguousarray(amplitude, np.float32), sky_axes(vis, sky, smeared=smeared)
     steps = np.diff(vis.freq_hz)
     if steps.size and np.allclose(steps, steps[0], rtol=1e-6):
         return np.asarray(predict_evenly_spaced(vis.uvw_m, time_index, vis.freq_hz[0], steps[0], lmn, single, axes))

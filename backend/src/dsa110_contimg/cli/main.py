@@ -24,6 +24,8 @@ COMMANDS = {
     "retry": "status:retry",
     "convert": "convert:convert",
     "image": "image:image",
+    "hips": "atlas:hips",
+    "moc": "atlas:moc",
     "catalog": "catalog:app",
     "calibrators": "calibrators:app",
     "flags": "flags:app",
@@ -33,6 +35,7 @@ COMMANDS = {
     "clean": "clean:clean",
     "doctor": "doctor:doctor",
     "registry": "registry:app",
+    "report": "report:app",
     "serve": "serve:serve",
 }
 """Module and function of each command, or the application of several."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from dsa110_contimg.database.calibrators import register_standard_calibrators
 from dsa110_contimg.database.product_paths import Roots, check_areas
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.monitoring.logs import configure_logs, log_path
-from dsa110_contimg.options import PipelineOptions
+from dsa110_contimg.options import MosaicOptions, PipelineOptions
 from dsa110_contimg.pipeline.executors import Crew
 from dsa110_contimg.pipeline.jobs import Job
 from dsa110_contimg.pipeline.runner import Outcome, RunSummary
@@ -22,6 +22,18 @@ from dsa110_contimg.pipeline.runner import run as run_pipeline
 
 LISTED = 5
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Quantization = Annotated[
+    float, typer.Option(help="Compress images, rounded to the noise over this: 16 is usual; 0 does not.", min=0.0)
+]
+ApplyAstrometry = Annotated[
+    bool, typer.Option("--apply-astrometry", help="Take each tile's offset from the catalogue out of the mosaic.")
+]
+CacheGb = Annotated[
+    float, typer.Option(help="Disk for resampled tiles, for mosaics made again with one more; 0 keeps none.", min=0.0)
+]
+NightlyHips = Annotated[
+    bool, typer.Option("--nightly-hips", help="Once a day, make a HiPS of the sky of all published mosaics.")
+]
 
 
 def init() -> None:
@@ -87,8 +99,14 @@ def run(
     min_subbands: Annotated[int, typer.Option(help="Fewest subbands of a group.", min=1, max=16)] = 12,
     tiles: Annotated[int, typer.Option(help="Tiles in a mosaic group.", min=2)] = 10,
     overlap: Annotated[int, typer.Option(help="Tiles shared with the group before.", min=0)] = 2,
+    apply_astrometry: ApplyAstrometry = False,
+    cache_gb: CacheGb = 4.0,
     size: Annotated[int, typer.Option(help="Pixels on a side of a tile; 0 covers the field.")] = 0,
     cell_arcsec: Annotated[float, typer.Option(help="Pixel size; 0 follows the synthesized beam.")] = 0.0,
+    engine: Annotated[str, typer.Option(help="What images: 'own', or 'wsclean' where it is installed.")] = "own",
+    quantization: Quantization = 0.0,
+    hips: Annotated[bool, typer.Option("--hips/--no-hips", help="Make a HiPS of each mosaic.")] = True,
+    nightly_hips: NightlyHips = False,
     as_json: Json = False,
 ) -> None:
     """Process the incoming folder: groups to tiles, tiles to mosaics, mosaics to light curves.
@@ -98,16 +116,14 @@ def run(
 
     Example: PIPELINE_ROOT=/data/dsa contimg run --once --workers 2
     """
-    if overlap >= tiles:
-        raise typer.BadParameter(f"--overlap {overlap} must be smaller than --tiles {tiles}")
+    _check_engine(engine)
     chosen = PipelineOptions()
     options = dataclasses.replace(
         chosen,
         conversion=dataclasses.replace(chosen.conversion, min_subbands=min_subbands),
-        imaging=dataclasses.replace(chosen.imaging, size=size, cell_arcsec=cell_arcsec, threads=threads),
-        mosaic=dataclasses.replace(
-            chosen.mosaic, tiles=tiles, overlap=overlap, min_tiles=min(chosen.mosaic.min_tiles, tiles)
-        ),
+        imaging=dataclasses.replace(chosen.imaging, size=size, cell_arcsec=cell_arcsec, threads=threads, engine=engine),
+        mosaic=_mosaic_options(tiles, overlap, apply_astrometry=apply_astrometry, cache_gb=cache_gb),
+        products=dataclasses.replace(chosen.products, quantization=quantization, hips=hips, nightly_hips=nightly_hips),
         resources=dataclasses.replace(chosen.resources, memory_gb=memory_gb, free_space_floor_gb=floor_gb),
         schedule=dataclasses.replace(chosen.schedule, newest_first=newest_first, clean=clean),
     )
@@ -116,12 +132,33 @@ def run(
     # The folder of the log may be new.
     configure_logs(log_path(settings), verbose=context.find_root().params["verbose"])
     crew = None if dask is None else _dask_crew(dask, settings)
-    summary = run_with_progress(settings, options, once=once, workers=workers, crew=crew)
+    _end(run_with_progress(settings, options, once=once, workers=workers, crew=crew), as_json=as_json)
+
+
+def _mosaic_options(tiles: int, overlap: int, *, apply_astrometry: bool, cache_gb: float) -> MosaicOptions:
+    """Return the options of mosaics, of which a short group is no longer than a whole one."""
+    if overlap >= tiles:
+        raise typer.BadParameter(f"--overlap {overlap} must be smaller than --tiles {tiles}")
+    shortest = min(MosaicOptions().min_tiles, tiles)
+    return MosaicOptions(
+        tiles=tiles, overlap=overlap, min_tiles=shortest, apply_astrometry=apply_astrometry, cache_gb=cache_gb
+    )
+
+
+def _end(summary: RunSummary, *, as_json: bool) -> NoReturn:
+    """Tell what a run did, and end with its exit code."""
     if as_json:
         typer.echo(json.dumps(summary_dict(summary), indent=2))
     else:
         print_summary(summary)
     raise typer.Exit(summary.exit_code)
+
+
+def _check_engine(name: str) -> None:
+    # Imaging takes a second to import, and `contimg init` needs none of it.
+    from dsa110_contimg.imaging.image import check_engine
+
+    check_engine(name)
 
 
 def _dask_crew(address: str, settings: Settings) -> Crew:

@@ -1,10 +1,11 @@
 r"""Images as FITS files, as CASA and WSClean write them.
 
-Four axes, (RA---SIN, DEC--SIN, FREQ, STOKES), the last two of length one; degrees, hertz; north up and east
-left: CDELT = (−cell, +cell). The first two reference pixels count from one. What a SkyImage carries has one card
-each (`BMAJ`, `MJD-OBS`, `EXPTIME` ...); unknown values have no card. Further cards come from `SkyImage.header`;
-names longer than eight characters become HIERARCH cards, lists are strings joined by commas, and long strings go on
-in CONTINUE cards.
+Four axes, (RA---SIN, DEC--SIN, FREQ, STOKES), the last two of length one (LINEAR where no frequency is known);
+degrees, hertz; north up and east left: CDELT = (−cell, +cell). The first two reference pixels count from one. What a
+SkyImage carries has one card each (`BMAJ`, `MJD-OBS`, `EXPTIME` ...); unknown values have no card. Further cards come
+from `SkyImage.header`; names longer than eight characters become HIERARCH cards, lists are strings joined by commas,
+and long strings go on in CONTINUE cards, which LONGSTRN announces. With a quantization, noisy images are
+tile-compressed (`tile_compression`); both kinds are read alike.
 
 The same image makes the same bytes: no clock is read, so that a step done twice leaves one result. Numbers are
 written with all of their digits, so that loading undoes saving (the beam's widths, which are degrees in the file,
@@ -24,13 +25,17 @@ from numpy.typing import NDArray
 
 from dsa110_contimg.errors import BadInputError, ConfigurationError
 from dsa110_contimg.formats.scratch import replacing
+from dsa110_contimg.formats.tile_compression import NOISY_KINDS, compressed, is_intact
 from dsa110_contimg.visibilities import Beam, SkyImage, SkyPosition
 
 CardValue = str | float | int
 
 DEFAULT_TELESCOPE = "OVRO_MMA"
 _AXES = {f"{name}{axis}" for name in ("NAXIS", "CTYPE", "CRVAL", "CRPIX", "CDELT", "CUNIT", "CROTA") for axis in "1234"}
-_STRUCTURE = {"SIMPLE", "BITPIX", "NAXIS", "EXTEND", "BSCALE", "BZERO", "BLANK", "END", "CHECKSUM", "DATASUM"}
+_STRUCTURE = {
+    "SIMPLE", "BITPIX", "NAXIS", "EXTEND", "BSCALE", "BZERO", "BLANK", "END", "CHECKSUM", "DATASUM", "LONGSTRN",
+    "XTENSION", "PCOUNT", "GCOUNT", "EXTNAME",
+}  # fmt: skip
 _IMAGE_CARDS = {
     "BUNIT", "BTYPE", "IMTYPE", "BMAJ", "BMIN", "BPA", "RADESYS", "EQUINOX", "LONPOLE", "LATPOLE", "RESTFRQ",
     "SPECSYS", "OBJECT", "DATE-OBS", "DATE-END", "TIMESYS", "MJD-OBS", "MJD-END", "EXPTIME", "NOISE", "ORIGIN",
@@ -42,8 +47,13 @@ _COMMENTARY = {"COMMENT", "HISTORY", ""}
 _DROPPED = _COMMENTARY | {"CTYPE5", "CRVAL5", "CRPIX5", "CDELT5", "NAXIS5", "CROTA5", "CUNIT5"}
 
 
-def save(image: SkyImage, path: Path) -> Path:
+def save(image: SkyImage, path: Path, *, quantization: float = 0.0) -> Path:
     """Write an image, whole or not at all, and return its path.
+
+    Parameters
+    ----------
+    quantization
+        Above 0, a noisy image is compressed, its values rounded to this fraction of the noise: see `tile_compression`.
 
     Raises
     ------
@@ -51,6 +61,11 @@ def save(image: SkyImage, path: Path) -> Path:
         If a further card cannot be written as FITS.
     """
     data = np.ascontiguousarray(image.data, np.float32)[None, None]
+    if quantization > 0.0 and image.kind in NOISY_KINDS:
+        content = compressed(data, _header(image), quantization)
+        with replacing(path) as scratch:
+            scratch.write_bytes(content)
+        return path
     hdu = fits.PrimaryHDU(data, header=_header(image))
     # astropy stamps the time into the comments unless it is given one.
     hdu.add_checksum(when="HDU checksum", checksum_keyword="CHECKSUM", datasum_keyword="DATASUM")
@@ -74,12 +89,21 @@ def load(path: Path) -> SkyImage:
             with fits.open(path, memmap=False, lazy_load_hdus=True) as hdus:
                 hdu = hdus[0]
                 _check_whole(hdu, path)
+                if hdu.header["NAXIS"] == 0 and len(hdus) > 1 and isinstance(hdus[1], fits.CompImageHDU):
+                    hdu = hdus[1]
+                    _check_intact(path)
                 header, data = hdu.header.copy(), hdu.data
         except FileNotFoundError as error:
             raise BadInputError(f"{path} does not exist") from error
         except (OSError, fits.VerifyError, ValueError, TypeError, KeyError, IndexError) as error:
             raise BadInputError(f"{path} is not a readable FITS image ({error}); make it again") from error
     return _image_of(header, _plane(data, path), path)
+
+
+def load_header(path: Path) -> fits.Header:
+    """Return the header of an image, compressed or not; OSError if there is none to read."""
+    header = fits.getheader(path)
+    return fits.getheader(path, 1) if header["NAXIS"] == 0 and header.get("EXTEND") else header
 
 
 def _header(image: SkyImage) -> fits.Header:
@@ -91,11 +115,14 @@ def _header(image: SkyImage) -> fits.Header:
     cards["BUNIT"] = (image.unit, "unit of the pixels")
     _set(cards, "BTYPE", "Intensity" if image.unit.startswith("Jy") else image.kind, "quantity of the pixels")
     _set(cards, "IMTYPE", image.kind, "kind of image")
+    _set(cards, "WCSAXES", 4, "axes of the coordinates")
     _axis(cards, 1, ("RA---SIN", "deg"), image.center.ra_deg, x_ref + 1.0, -image.cell_deg)
     _axis(cards, 2, ("DEC--SIN", "deg"), image.center.dec_deg, y_ref + 1.0, image.cell_deg)
     bandwidth = image.bandwidth_hz if np.isfinite(image.bandwidth_hz) else 1.0
     if frequency is not None:
         _axis(cards, 3, ("FREQ", "Hz"), frequency, 1.0, bandwidth)
+    else:
+        _axis(cards, 3, ("LINEAR", ""), 0.0, 1.0, 1.0)
     _axis(cards, 4, ("STOKES", ""), 1.0, 1.0, 1.0)
     _set(cards, "RADESYS", "ICRS", "celestial frame")
     _set(cards, "EQUINOX", 2000.0, "for readers that ask; ICRS has none")
@@ -121,6 +148,8 @@ def _header(image: SkyImage) -> fits.Header:
     for key, value in image.header.items():
         if key.upper() not in _OWNED:
             _set(cards, key.upper(), value, "")
+    if any(len(card.image) > fits.Card.length for card in cards.cards):
+        cards.insert("BUNIT", ("LONGSTRN", "OGIP 1.0", "long strings go on in CONTINUE cards"))
     return cards
 
 
@@ -165,6 +194,11 @@ def _check_whole(hdu: fits.PrimaryHDU, path: Path) -> None:
     if path.suffix == ".fits" and place["datLoc"] + hdu.size > path.stat().st_size:
         raise BadInputError(f"{path} is cut short: it holds fewer pixels than its header says; make it again")
     if "DATASUM" in hdu.header and hdu.verify_datasum() == 0:
+        raise BadInputError(f"{path} does not agree with its own DATASUM; make it again")
+
+
+def _check_intact(path: Path) -> None:
+    if not is_intact(path):
         raise BadInputError(f"{path} does not agree with its own DATASUM; make it again")
 
 

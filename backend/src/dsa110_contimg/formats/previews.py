@@ -199,7 +199,7 @@ def _grid(axes: WCSAxes) -> None:
     axes.coords.grid(color=INK, alpha=0.16, linewidth=0.6, linestyle="-")
     for coordinate, label in zip(axes.coords, ("Right ascension (ICRS)", "Declination"), strict=True):
         coordinate.set_axislabel(label, color=INK, fontsize=10)
-        coordinate.set_ticklabel(color=INK, size=9, exclude_overlapping=True)
+        coordinate.set_ticklabel(color=INK, size=9, exclude_overlapping=True, simplify=False)
         coordinate.set_ticks(color=FAINT)
     axes.coords[0].set_major_formatter("hh:mm")
     axes.coords[1].set_major_formatter("dd:mm")

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sqlalchemy import select
@@ -40,7 +40,9 @@ from dsa110_contimg.housekeeping.retention import RetentionOptions
 from dsa110_contimg.telescope import mjd_to_unix
 
 FOLDERS = ("ms/science/*", "caltables", "images", "mosaics")
-"""What of the staging area the pipeline fills, and where its scratch lies."""
+"""What of the staging area the pipeline fills."""
+BOUNDED = ("placed_tiles",)
+"""What holds itself below a size."""
 ROTATED = re.compile(r".+\.(?:jsonl|log)\.[^.].*")
 OPEN_JOBS = (JobState.PENDING.value, JobState.RUNNING.value, JobState.WAITING.value)
 WAITING_GROUPS = (QueueState.COLLECTING.value, QueueState.PENDING.value, QueueState.IN_PROGRESS.value)
@@ -83,7 +85,11 @@ def take_inventory(settings: Settings, retention: RetentionOptions, rotation: Ba
 
 def scratch_folders(settings: Settings) -> list[Path]:
     """Return the folders in which stages write beside their targets."""
-    return [folder for pattern in FOLDERS for folder in sorted(settings.stage.glob(pattern))]
+    return _folders(settings, (*FOLDERS, *BOUNDED))
+
+
+def _folders(settings: Settings, patterns: Iterable[str]) -> list[Path]:
+    return [folder for pattern in patterns for folder in sorted(settings.stage.glob(pattern))]
 
 
 def _waiting() -> tuple[float, ...]:
@@ -132,7 +138,7 @@ def _mosaic_paths(rows: list[Mosaic]) -> set[str]:
 
 
 def _staged(settings: Settings) -> Iterator[tuple[str, File]]:
-    for folder in scratch_folders(settings):
+    for folder in _folders(settings, FOLDERS):
         for entry in os.scandir(folder):
             if not entry.name.endswith(".partial") and not entry.is_symlink():
                 yield entry.path, measure(Path(entry.path))

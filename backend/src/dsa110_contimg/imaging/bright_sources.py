@@ -4,28 +4,46 @@ The sky moves through the primary beam during a tile, which modulates each sourc
 static model leaves 0.04 % of a source at the center and 0.5 % of one a degree off. A source of 0.3 Jy or more is
 therefore described by visibilities, S(f) P(t, f) exp(iφ), and taken off exactly.
 
+Of fainter sources only the modulation, S(f) (P − mean P), is taken off, with catalogue fluxes, where it would leave
+more than the noise; the rest of them is cleaned.
+
 Only the spectrum and the first guess come from the catalogue: flux and position are fitted to the data, of all
 bright sources at once, with the imaging weights. What the fit misses stays in the residual and is imaged. In the
-restored image a bright source is a component of its flux times the mean beam, with the weights of the image.
+restored image a bright source is a component of its flux times the mean beam, with the weights of the image. With two
+terms, a spectral index is fitted too: S(f) = S (1 + δ ln f/f0), a source beside the source (Sault & Wieringa 1994).
 """
 
 import logging
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.imaging.field import longest_baseline_m
-from dsa110_contimg.imaging.samples import Block, nearest_pointing
+from dsa110_contimg.imaging.primary_beam import loss_toward
+from dsa110_contimg.imaging.samples import Block, nearest_pointing, parts
+from dsa110_contimg.kernels.predict import predict_evenly_spaced
 from dsa110_contimg.kernels.source_fit import source_normal_equations
-from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines, separation
+from dsa110_contimg.kernels.sphere import from_direction_cosines, separation
+from dsa110_contimg.options import ImagingOptions
 from dsa110_contimg.telescope import SPEED_OF_LIGHT
-from dsa110_contimg.visibilities import SkyModel, Visibilities, apparent_spectrum, beam_response
+from dsa110_contimg.visibilities import (
+    SkyModel,
+    Visibilities,
+    apparent_spectrum,
+    beam_response,
+    sky_axes,
+    sky_directions,
+)
 
 logger = logging.getLogger(__name__)
 
 BRIGHT_APPARENT_JY = 0.3
 MOST_SOURCES = 24
+MODULATION_LEFT = 0.03
+"""Largest residual beside a source over the rms of its modulation (0.008 at the center, 0.03 a degree off)."""
+MOST_MODULATED = 40
 FIT_ROUNDS = 3
 BLEND_BEAMS = 1.5
 LARGEST_SHIFT_BEAMS = 0.5
@@ -43,7 +61,9 @@ class BrightSources:
     shift_arcsec: NDArray[np.float64]
     """(n_source, 2), fitted less catalogue position, toward east and north."""
     apparent_jy: NDArray[np.float64]
-    """(n_source,), flux as the image sees it: the mean over pointings and channels."""
+    """(n_source,), flux as the image sees it: the mean over pointings and channels, less the loss by averaging."""
+    index_change: NDArray[np.float64]
+    """(n_source,), fitted less catalogue spectral index; zeros where it was not fitted."""
 
 
 def select_bright(vis: Visibilities, sky: SkyModel, min_jy: float = BRIGHT_APPARENT_JY) -> SkyModel:
@@ -84,10 +104,19 @@ def _without_blends(sky: SkyModel, resolution: float) -> list[int]:
     return kept
 
 
+class _State(NamedTuple):
+    """What is fitted."""
+
+    lm: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    slope: NDArray[np.float64]
+    """Of the factor with ln f."""
+
+
 def fit_bright(
-    vis: Visibilities, blocks: list[Block], sky: SkyModel, weight: NDArray[np.float64]
+    vis: Visibilities, blocks: list[Block], sky: SkyModel, weight: NDArray[np.float64], options: ImagingOptions
 ) -> BrightSources | None:
-    """Fit flux and position of bright sources to weighted samples; None where none is left.
+    """Fit flux, position and perhaps spectral index of bright sources to weighted samples; None where none is left.
 
     Parameters
     ----------
@@ -99,13 +128,17 @@ def fit_bright(
         Sources to fit.
     weight
         (n_pointing, n_chan), imaging weights, for the apparent flux.
+    options
+        Number of spectral terms, and whether the correlator's averaging counts.
     """
     while len(sky):
-        fitted, factor, shift = _fit(vis, blocks, sky)
+        fitted = _fit(vis, blocks, sky, options)
         limit = np.degrees(LARGEST_SHIFT_BEAMS * resolution_rad(vis)) * 3600.0
+        factor, shift = fitted.factor, fitted.shift_arcsec
         sane = (factor > PLAUSIBLE_FACTOR[0]) & (factor < PLAUSIBLE_FACTOR[1]) & (np.hypot(*shift.T) < limit)
         if sane.all():
-            return BrightSources(fitted, factor, shift, apparent_flux(vis, fitted, weight))
+            loss = loss_toward(vis, blocks, sky_directions(vis, fitted.sky), smeared=options.smearing)
+            return replace(fitted, apparent_jy=apparent_flux(vis, fitted.sky, weight) * loss)
         for i in np.flatnonzero(~sane):
             logger.warning(
                 "%s is not the catalogue's point source (flux %.2f times, %.1f arcsec off): it is left to CLEAN",
@@ -115,43 +148,119 @@ def fit_bright(
     return None
 
 
-def _fit(
-    vis: Visibilities, blocks: list[Block], sky: SkyModel
-) -> tuple[SkyModel, NDArray[np.float64], NDArray[np.float64]]:
+def _fit(vis: Visibilities, blocks: list[Block], sky: SkyModel, options: ImagingOptions) -> BrightSources:
     center = np.radians(vis.phase_center)
-    first = direction_cosines(np.radians(sky.ra_deg), np.radians(sky.dec_deg), *center)[:, :2] / vis.aberration
-    lm, factor = first.copy(), np.ones(len(sky))
+    first = sky_directions(vis, sky)[:, :2]
+    state = _State(first.copy(), np.ones(len(sky)), np.zeros(len(sky)))
     for _ in range(FIT_ROUNDS):
-        step = _one_round(vis, blocks, sky, lm, factor)
-        factor = factor + step[:, 0]
-        lm = lm + step[:, 1:]
-    ra, dec = from_direction_cosines(*(lm.T * vis.aberration), *center)
-    fitted = replace(sky, ra_deg=np.degrees(ra), dec_deg=np.degrees(dec), flux_jy=sky.flux_jy * factor)
-    return fitted, factor, np.degrees(lm - first) * 3600.0 * vis.aberration
+        state = _one_round(vis, blocks, sky, state, options)
+    ra, dec = from_direction_cosines(*(state.lm.T * vis.aberration), *center)
+    change = state.slope / state.factor
+    spectrum = sky.spectrum.copy() if sky.spectrum.shape[1] else np.zeros((len(sky), 1))
+    spectrum[:, 0] += change
+    flux = sky.flux_jy * state.factor * (sky.ref_freq_hz / float(vis.freq_hz.mean())) ** change
+    fitted = replace(sky, ra_deg=np.degrees(ra), dec_deg=np.degrees(dec), flux_jy=flux, spectrum=spectrum)
+    shift = np.degrees(state.lm - first) * 3600.0 * vis.aberration
+    return BrightSources(fitted, state.factor, shift, np.full(len(sky), np.nan), change)
 
 
-def _one_round(
-    vis: Visibilities, blocks: list[Block], sky: SkyModel, lm: NDArray[np.float64], factor: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    lmn = np.column_stack([lm, np.sqrt(1.0 - np.sum(lm**2, axis=1))])
-    time_index, n_column = nearest_pointing(vis), 3 * len(sky)
-    matrix, vector = np.zeros((n_column, n_column)), np.zeros(n_column)
-    spacing = float(vis.freq_hz[1] - vis.freq_hz[0]) if vis.freq_hz.size > 1 else 0.0
-    axes = sky.taper_axes(vis.phase_center)
+def _one_round(vis: Visibilities, blocks: list[Block], sky: SkyModel, state: _State, options: ImagingOptions) -> _State:
+    n, two = len(sky), options.spectral_terms > 1
+    lmn = np.column_stack([state.lm, np.sqrt(1.0 - np.sum(state.lm**2, axis=1))])
+    axes, factor = sky_axes(vis, sky, smeared=options.smearing), state.factor
     amplitude = beam_response(vis, sky.ra_deg, sky.dec_deg) * sky.flux_at(vis.freq_hz)
-    for block in blocks:
-        joined = amplitude.reshape(*amplitude.shape[:2], -1, block.n_average).mean(axis=3)
-        part = source_normal_equations(
-            (block.vis, block.weights), block.uvw_m, time_index[block.rows],
-            (block.freq_hz, block.n_average, spacing), (lmn, axes), joined, factor,
-        )  # fmt: skip
-        matrix += part[0]
-        vector += part[1]
+    if two:
+        # The second term is a source at the same place, of the first one's amplitude times ln f/f0.
+        lmn, axes = np.concatenate([lmn, lmn]), np.concatenate([axes, axes])
+        factor = np.concatenate([factor, state.slope])
+        amplitude = np.concatenate([amplitude, amplitude * np.log(vis.freq_hz / vis.freq_hz.mean())], axis=1)
+    matrix, vector = _normal_equations(vis, blocks, (lmn, axes), amplitude, factor)
+    if two:
+        # Both terms share a position: that of the second moves with the first.
+        pairs = np.eye(matrix.shape[0]).reshape(-1, 2 * n, 3)
+        pairs[:, :n, 1:] += pairs[:, n:, 1:]
+        keep = np.concatenate([pairs[:, :n].reshape(-1, 3 * n), pairs[:, n:, 0]], axis=1)
+        matrix, vector = keep.T @ matrix @ keep, keep.T @ vector
     scale = np.sqrt(np.diag(matrix))
     scale[scale == 0.0] = 1.0
     # Columns of very different size (a flux, an angle): scaled, the matrix is well conditioned.
     solution = np.linalg.lstsq(matrix / np.outer(scale, scale), vector / scale, rcond=1e-10)[0] / scale
-    return np.asarray(solution.reshape(-1, 3))
+    step = solution[: 3 * n].reshape(-1, 3)
+    return _State(state.lm + step[:, 1:], state.factor + step[:, 0], state.slope + (solution[3 * n :] if two else 0.0))
+
+
+def _normal_equations(
+    vis: Visibilities,
+    blocks: list[Block],
+    sources: tuple[NDArray[np.float64], NDArray[np.float64]],
+    amplitude: NDArray[np.float64],
+    factor: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    time_index, n_column = nearest_pointing(vis), 3 * factor.size
+    matrix, vector = np.zeros((n_column, n_column)), np.zeros(n_column)
+    spacing = float(vis.freq_hz[1] - vis.freq_hz[0]) if vis.freq_hz.size > 1 else 0.0
+    for block in blocks:
+        joined = amplitude.reshape(*amplitude.shape[:2], -1, block.n_average).mean(axis=3)
+        part = source_normal_equations(
+            (block.vis, block.weights), block.uvw_m, time_index[block.rows],
+            (block.freq_hz, block.n_average, spacing), sources, joined, factor,
+        )  # fmt: skip
+        matrix += part[0]
+        vector += part[1]
+    return matrix, vector
+
+
+def select_modulated(vis: Visibilities, sky: SkyModel, noise_jy: float) -> SkyModel:
+    """Return the sources whose modulation by the drifting beam would leave more than the noise, strongest first.
+
+    Parameters
+    ----------
+    vis
+        Gives pointings and channels.
+    sky
+        Catalogue sources, without those that are subtracted whole.
+    noise_jy
+        Expected noise of the image.
+    """
+    if len(sky) == 0:
+        return sky
+    sky = sky.select(MODULATION_LEFT * sky.flux_at(vis.freq_hz).max(axis=1) > noise_jy)
+    coarse = replace(vis, freq_hz=vis.freq_hz[:: max(1, vis.freq_hz.size // 16)])
+    seen = beam_response(coarse, sky.ra_deg, sky.dec_deg) * sky.flux_at(coarse.freq_hz)
+    left = MODULATION_LEFT * seen.std(axis=(0, 2))
+    order = np.argsort(-left, kind="stable")
+    return sky.select(order[left[order] > noise_jy][:MOST_MODULATED])
+
+
+def take_off_modulation(
+    vis: Visibilities, blocks: list[Block], sky: SkyModel, weight: NDArray[np.float64], options: ImagingOptions
+) -> None:
+    """Take S(f) (P − mean P) of sources off the blocks, in place, with catalogue fluxes and positions.
+
+    Parameters
+    ----------
+    vis
+        Gives phase center, pointings and channels.
+    blocks
+        Stokes I of evenly spaced channels.
+    sky
+        The sources.
+    weight
+        (n_pointing, n_chan), imaging weights, for the mean.
+    options
+        Whether the correlator's averaging counts.
+    """
+    seen = beam_response(vis, sky.ra_deg, sky.dec_deg) * sky.flux_at(vis.freq_hz)
+    mean = np.einsum("tsf,tf->s", seen, weight) / weight.sum()
+    lmn, axes = sky_directions(vis, sky), sky_axes(vis, sky, smeared=options.smearing)
+    time_index = nearest_pointing(vis)
+    for block in blocks:
+        joined = seen.reshape(*seen.shape[:2], -1, block.n_average).mean(axis=3) - mean[:, None]
+        amplitude, step = joined.astype(np.float32), float(np.diff(block.freq_hz[:2]).sum())
+        for rows in parts(block.rows.size):
+            block.vis[rows] -= predict_evenly_spaced(
+                block.uvw_m[rows], time_index[block.rows[rows]], block.freq_hz[0], step, lmn, amplitude, axes
+            )
 
 
 def apparent_flux(vis: Visibilities, sky: SkyModel, weight: NDArray[np.float64]) -> NDArray[np.float64]:

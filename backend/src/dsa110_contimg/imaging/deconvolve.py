@@ -9,6 +9,8 @@ residual exceeds auto_mask · σ (the local rms), and from then on wherever it, 
 flux is collected around what is certain and nowhere else (Offringa & Smirnov 2017). The residual that is returned
 is always the exact one of the model that is returned.
 
+With several scales (`scales`), each major cycle cleans the one on which the residual stands out most.
+
 A cycle that leaves a higher peak than it found is undone and repeated with half the gain.
 """
 
@@ -20,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import ImagingError
-from dsa110_contimg.imaging.noise import local_sigma, robust_sigma
-from dsa110_contimg.imaging.samples import Samples
-from dsa110_contimg.kernels.clean import clean_pixels
+from dsa110_contimg.imaging.noise import NoiseMap, noise_map
+from dsa110_contimg.imaging.scales import Scale, make_scales
+from dsa110_contimg.imaging.transform import Transform
+from dsa110_contimg.kernels.clean import clean_pixels, grow_mask, pixels_allowed
 from dsa110_contimg.options import ImagingOptions
 
 logger = logging.getLogger(__name__)
@@ -52,12 +55,13 @@ class Deconvolution:
 
 
 def deconvolve(
-    samples: Samples,
+    samples: Transform,
     dirty: NDArray[np.float32],
     psf: NDArray[np.float32],
     beam_pixels: float,
     brightest_jy: float,
     options: ImagingOptions,
+    catalog: NDArray[np.bool_] | None = None,
 ) -> Deconvolution:
     """Run major cycles until nothing above the threshold is left.
 
@@ -68,11 +72,11 @@ def deconvolve(
     dirty, psf
         Their image and point spread function.
     beam_pixels
-        Major axis of the beam in pixels: the scale of the local rms.
+        Major axis of the beam.
     brightest_jy
-        The brightest source, subtracted or not: what the gridder's accuracy refers to.
-    options
-        Gains, thresholds and limits.
+        What the gridder's accuracy refers to.
+    options, catalog
+        Gains, thresholds and limits; pixels, (n, n), in which components may start whatever the noise.
 
     Raises
     ------
@@ -82,34 +86,32 @@ def deconvolve(
     options = replace(options, mgain=cycle_depth(psf, beam_pixels, options.mgain))
     state = Deconvolution(np.zeros_like(dirty), dirty, 0, 0, 0, False)
     accuracy_jy = 0.01 * options.epsilon * brightest_jy
-    mask = np.zeros(dirty.shape, bool)
+    mask = np.zeros(dirty.shape, bool) if catalog is None else catalog
+    scales = make_scales(psf, beam_pixels, options.scales)
     gain, last = options.gain, None
     while state.iterations < options.niter and state.major_cycles < options.max_major:
-        allowed = mask | (np.abs(state.residual) > options.auto_mask * local_sigma(state.residual, beam_pixels))
-        plan = _plan(_peak(state.residual, allowed), robust_sigma(state.residual), accuracy_jy, last, options)
+        views = (_view(state.residual, scale, mask, beam_pixels, options) for scale in scales)
+        view = max(views, key=lambda one: _peak(one.values))
+        plan = _plan(_peak(view.values), view.noise.whole_jy, accuracy_jy, last, options)
         if plan is None:
             state.reached_threshold = True
             break
-        where = allowed & (np.abs(state.residual) >= plan.stop)
-        increment, iterations = _minor_cycle(
-            state.residual, psf, where, gain, plan.stop, options.niter - state.iterations
-        )
-        samples.subtract(increment)
-        residual = samples.dirty(quick=not plan.final)
-        if _peak(residual, allowed) > WORSE * plan.peak:
-            samples.subtract(-increment)
+        found = _minor_cycle(view, gain, plan.stop, options.niter - state.iterations)
+        pixels, fluxes = view.scale.spread(found.pixels, found.heights, len(dirty))
+        samples.subtract(pixels, fluxes)
+        residual = samples.dirty()
+        if _peak(_at(view.scale.seen(residual), view.pixels)) > WORSE * plan.peak:
+            samples.subtract(pixels, -fluxes)
             state.setbacks += 1
             gain *= 0.5
             _check_setbacks(state, plan.peak, gain)
             continue
-        state.model += increment
+        state.model[pixels[:, 0], pixels[:, 1]] += fluxes.astype(np.float32)
         state.residual, last = residual, plan
-        state.iterations += iterations
+        state.iterations += found.iterations
         state.major_cycles += 1
-        mask |= _grown(increment != 0.0)
+        grow_mask(mask, pixels)
         logger.info("major cycle %d: peak %.4g to %.4g Jy", state.major_cycles, plan.peak, plan.stop)
-    if last is not None and not last.final:
-        state.residual = samples.dirty()
     return state
 
 
@@ -164,32 +166,50 @@ def _check_setbacks(state: Deconvolution, peak: float, gain: float) -> None:
         )
 
 
-def _peak(image: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
-    return float(np.abs(image[where]).max(initial=0.0))
+class _View(NamedTuple):
+    """What one scale sees of a residual."""
+
+    scale: Scale
+    noise: NoiseMap
+    pixels: NDArray[np.int32]
+    """(n_pixel, 2), where components may be."""
+    values: NDArray[np.float32]
 
 
-def _minor_cycle(
+class _Found(NamedTuple):
+    """Components of one minor cycle."""
+
+    pixels: NDArray[np.int32]
+    """(n_component, 2), (y, x)."""
+    heights: NDArray[np.float64]
+    iterations: int
+
+
+def _view(
     residual: NDArray[np.float32],
-    psf: NDArray[np.float32],
-    where: NDArray[np.bool_],
-    gain: float,
-    stop: float,
-    max_iterations: int,
-) -> tuple[NDArray[np.float32], int]:
-    pixels = np.argwhere(where).astype(np.int32)
-    values = residual[where]
-    fluxes, iterations, _left = clean_pixels(values, pixels, psf, gain, stop, max_iterations)
-    increment = np.zeros_like(residual)
-    increment[pixels[:, 0], pixels[:, 1]] = fluxes
-    return increment, iterations
+    scale: Scale,
+    mask: NDArray[np.bool_],
+    beam_pixels: float,
+    options: ImagingOptions,
+) -> _View:
+    plane = scale.seen(residual)
+    noise = noise_map(plane, beam_pixels)
+    level = np.asarray((np.inf if options.mask == "catalog" else options.auto_mask) * noise.sigma, np.float32)
+    pixels = pixels_allowed(plane, mask, noise.nodes(), level)
+    return _View(scale, noise, pixels, _at(plane, pixels))
 
 
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask and its eight neighbors."""
-    grown = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    across = grown.copy()
-    across[:, 1:] |= grown[:, :-1]
-    across[:, :-1] |= grown[:, 1:]
-    return across
+def _at(image: NDArray[np.float32], pixels: NDArray[np.int32]) -> NDArray[np.float32]:
+    return image[pixels[:, 0], pixels[:, 1]]
+
+
+def _peak(values: NDArray[np.float32]) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def _minor_cycle(view: _View, gain: float, stop: float, max_iterations: int) -> _Found:
+    deep = np.abs(view.values) >= stop
+    values, pixels = view.values[deep], view.pixels[deep]
+    heights, iterations, _left = clean_pixels(values, pixels, view.scale.psf, gain, stop, max_iterations)
+    hit = heights != 0.0
+    return _Found(pixels[hit], heights[hit], iterations)

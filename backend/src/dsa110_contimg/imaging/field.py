@@ -18,6 +18,7 @@ import numpy as np
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.kernels.beams import airy_radius
 from dsa110_contimg.kernels.flags import rows_with_data
+from dsa110_contimg.kernels.sphere import mean_direction, separation
 from dsa110_contimg.options import ImagingOptions
 from dsa110_contimg.telescope import DISH_DIAMETER_M, SPEED_OF_LIGHT
 from dsa110_contimg.visibilities import Visibilities
@@ -52,6 +53,28 @@ def choose_field(vis: Visibilities, options: ImagingOptions) -> Field:
     if size < SMALLEST_SIZE or size % 2:
         raise ImagingError(f"an image of {size} pixels cannot be made: the size must be even, {SMALLEST_SIZE} or more")
     return Field(size, cell_rad)
+
+
+def check_phase_center(vis: Visibilities) -> None:
+    """Refuse visibilities that were rotated to a place where the dishes did not look.
+
+    Raises
+    ------
+    ImagingError
+        If the phase center lies where the mean beam is below 0.1.
+    """
+    if vis.pointing_mjd.size == 0:
+        return
+    ra, dec = np.radians(vis.pointing_icrs_deg).T
+    middle = mean_direction(ra, dec)
+    ra0, dec0 = np.radians(vis.phase_center)
+    away = float(separation(ra0, dec0, *middle))
+    if away > airy_radius(FIELD_LEVEL, vis.freq_hz, DISH_DIAMETER_M):
+        raise ImagingError(
+            f"the phase center of {vis.field_name or 'the set'}, RA {vis.phase_center.ra_deg:.4f} "
+            f"dec {vis.phase_center.dec_deg:+.4f}, is {math.degrees(away):.2f} deg from where the dishes looked, "
+            f"RA {math.degrees(middle[0]):.4f} dec {math.degrees(middle[1]):+.4f}: convert the group again"
+        )
 
 
 def longest_baseline_m(vis: Visibilities) -> float:

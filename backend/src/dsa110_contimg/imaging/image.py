@@ -15,22 +15,34 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_contimg.errors import ImagingError
-from dsa110_contimg.imaging.bright_sources import BrightSources, fit_bright, resolution_rad, select_bright
+from dsa110_contimg.errors import ConfigurationError, ImagingError
+from dsa110_contimg.imaging import wsclean
+from dsa110_contimg.imaging.bright_sources import (
+    BrightSources,
+    fit_bright,
+    resolution_rad,
+    select_bright,
+    select_modulated,
+    take_off_modulation,
+)
 from dsa110_contimg.imaging.deconvolve import Deconvolution, deconvolve
-from dsa110_contimg.imaging.field import Field, choose_field
-from dsa110_contimg.imaging.noise import robust_sigma
+from dsa110_contimg.imaging.field import Field, check_phase_center, choose_field
+from dsa110_contimg.imaging.masks import catalog_mask
+from dsa110_contimg.imaging.noise import NoiseMap, noise_map, robust_sigma
+from dsa110_contimg.imaging.primary_beam import response_image, with_beam_file
 from dsa110_contimg.imaging.restore import Components, fit_beam, restored
-from dsa110_contimg.imaging.samples import Block, Samples, average, pointing_weights, weigh
-from dsa110_contimg.kernels.beams import mean_beam_image
+from dsa110_contimg.imaging.samples import Block, average, expected_noise, pointing_weights, weigh
+from dsa110_contimg.imaging.transform import Transform
 from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
 from dsa110_contimg.options import ImagingOptions
-from dsa110_contimg.telescope import DISH_DIAMETER_M
 from dsa110_contimg.visibilities import Beam, SkyImage, SkyModel, SkyPosition, Visibilities
 
 logger = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86400.0
+MUCH_NOISIER = 3.0
+ENGINES = ("own", "wsclean")
+Planes = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,10 @@ class ImagingSummary:
     """Stokes I samples with a weight, after averaging."""
     bright: BrightSources | None
     """What was subtracted from the visibilities and restored."""
+    expected_noise_jy: float
+    """What the visibilities' own scatter gives the image, calibration errors and unknown sources apart."""
+    local: NoiseMap
+    """Noise and background of the residual around each pixel."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,18 @@ class ImagingResult:
     beam: SkyImage | None
     summary: ImagingSummary
 
+    def local_noise(self) -> SkyImage:
+        """Return the local noise of the residual, before the beam correction."""
+        return self._map("noise", self.summary.local.sigma)
+
+    def local_background(self) -> SkyImage:
+        """Return the local median of the residual, before the beam correction."""
+        return self._map("background", self.summary.local.background)
+
+    def _map(self, kind: str, values: NDArray[np.float32]) -> SkyImage:
+        data = self.summary.local.image(values)
+        return replace(self.residual, data=data, kind=kind, header=dict(self.residual.header))
+
 
 def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None = None) -> ImagingResult:
     """Image the visibilities of one field.
@@ -89,28 +117,73 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
 
     Raises
     ------
+    ConfigurationError
+        If the engine is not known, or not installed.
     ImagingError
         If nothing is left to image, or CLEAN diverges.
     """
+    check_engine(options.engine)
     with _threads(options.threads):
+        check_phase_center(vis)
+        vis = with_beam_file(vis, options.beam_file)
         field = choose_field(vis, options)
+        mask = catalog_mask(vis, field, bright, options)
         blocks = average(vis)
         weigh(blocks, field, options)
         weight = pointing_weights(vis, blocks)
         if not weight.sum() > 0.0:
             raise ImagingError("no visibility has a weight: all are flagged, or beyond the reach of the pixels")
-        subtracted = _subtract_bright(vis, blocks, bright, weight) if options.subtract_bright else None
-        samples = Samples(blocks, field, options)
-        psf, dirty = samples.psf(), samples.dirty()
-        cell_arcsec = float(np.degrees(field.cell_rad)) * 3600.0
-        beam = fit_beam(psf, cell_arcsec, float(np.degrees(resolution_rad(vis))) * 3600.0)
+        subtracted = _subtract_bright(vis, blocks, bright, weight, options) if options.subtract_bright else None
         components = _components(vis, field, subtracted)
-        brightest_jy = max(float(np.abs(dirty).max()), float(components.flux_jy.max(initial=0.0)))
-        cleaned = deconvolve(samples, dirty, psf, beam.major_arcsec / cell_arcsec, brightest_jy, options)
-        sky = restored(cleaned.residual, cleaned.model, components, beam, cell_arcsec)
-        response = _mean_beam(vis, field, weight)
+        if options.engine == "wsclean":
+            planes, cleaned, beam = _by_wsclean(vis, field, components, subtracted, options)
+        else:
+            planes, cleaned, beam = _by_ourselves(vis, Transform(blocks, field, options), components, options, mask)
+        response = response_image(vis, field, weight, blocks, smeared=options.smearing)
+    measured = _Measured(cleaned, beam, subtracted, response, weight, blocks, expected_noise(blocks))
+    return _result(vis, options, field, planes, measured)
+
+
+def check_engine(name: str) -> None:
+    """Refuse an engine that is not known or not installed.
+
+    Raises
+    ------
+    ConfigurationError
+        With the way out.
+    """
+    if name not in ENGINES:
+        raise ConfigurationError(f"there is no imaging engine {name!r}: choose {' or '.join(ENGINES)}")
+    if name == "wsclean":
+        wsclean.installed()
+
+
+def _by_ourselves(
+    vis: Visibilities,
+    samples: Transform,
+    components: Components,
+    options: ImagingOptions,
+    mask: NDArray[np.bool_] | None,
+) -> tuple[Planes, Deconvolution, Beam]:
+    psf, dirty = samples.psf(), samples.dirty()
+    cell_arcsec = float(np.degrees(samples.field.cell_rad)) * 3600.0
+    beam = fit_beam(psf, cell_arcsec, float(np.degrees(resolution_rad(vis))) * 3600.0)
+    brightest_jy = max(float(np.abs(dirty).max()), float(components.flux_jy.max(initial=0.0)))
+    cleaned = deconvolve(samples, dirty, psf, beam.major_arcsec / cell_arcsec, brightest_jy, options, mask)
+    sky = restored(cleaned.residual, cleaned.model, components, beam, cell_arcsec)
     planes = {"dirty": dirty, "psf": psf, "model": cleaned.model, "residual": cleaned.residual, "image": sky}
-    return _result(vis, options, field, planes, _Measured(cleaned, beam, subtracted, response, weight, blocks))
+    return planes, cleaned, beam
+
+
+def _by_wsclean(
+    vis: Visibilities, field: Field, components: Components, bright: BrightSources | None, options: ImagingOptions
+) -> tuple[Planes, Deconvolution, Beam]:
+    made = wsclean.clean(vis, field, options, None if bright is None else bright.sky)
+    cell_arcsec = float(np.degrees(field.cell_rad)) * 3600.0
+    sky = restored(made.image, np.zeros_like(made.image), components, made.beam, cell_arcsec)
+    cleaned = made.cleaned
+    planes = {"dirty": made.dirty, "psf": made.psf, "model": cleaned.model, "residual": cleaned.residual, "image": sky}
+    return planes, cleaned, made.beam
 
 
 @dataclass(frozen=True)
@@ -121,6 +194,7 @@ class _Measured:
     response: NDArray[np.float32] | None
     weight: NDArray[np.float64]
     blocks: list[Block]
+    expected_jy: float
 
 
 @contextmanager
@@ -134,16 +208,27 @@ def _threads(threads: int) -> Iterator[None]:
 
 
 def _subtract_bright(
-    vis: Visibilities, blocks: list[Block], sky: SkyModel | None, weight: NDArray[np.float64]
+    vis: Visibilities,
+    blocks: list[Block],
+    sky: SkyModel | None,
+    weight: NDArray[np.float64],
+    options: ImagingOptions,
 ) -> BrightSources | None:
-    """Fit bright sources and take them off the blocks, in place."""
+    """Fit bright sources and take them off the blocks, in place; of fainter ones, what the beam modulates."""
     if sky is None or vis.pointing_mjd.size == 0 or not np.allclose(np.diff(vis.freq_hz), vis.channel_width_hz):
         return None
-    fitted = fit_bright(vis, blocks, select_bright(vis, sky), weight)
+    chosen = select_bright(vis, sky)
+    fitted = fit_bright(vis, blocks, chosen, weight, options)
     if fitted is not None:
-        for block, without in zip(blocks, average(vis, fitted.sky), strict=True):
+        for block, without in zip(blocks, average(vis, fitted.sky, smeared=options.smearing), strict=True):
             block.vis = without.vis
         logger.info("subtracted %d bright sources: %s", len(fitted.sky), ", ".join(fitted.sky.names))
+    whole = set() if fitted is None else set(fitted.sky.names)
+    rest = sky.select(np.array([name not in whole for name in sky.names], bool))
+    modulated = select_modulated(vis, rest, expected_noise(blocks))
+    if len(modulated):
+        take_off_modulation(vis, blocks, modulated, weight, options)
+        logger.info("took the modulation of %d sources off", len(modulated))
     return fitted
 
 
@@ -157,24 +242,15 @@ def _components(vis: Visibilities, field: Field, bright: BrightSources | None) -
     return Components(np.stack([y, x], axis=1), bright.apparent_jy)
 
 
-def _mean_beam(vis: Visibilities, field: Field, weight: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    if vis.pointing_mjd.size == 0:
-        return None
-    ra, dec = np.radians(vis.phase_center)
-    return mean_beam_image(
-        field.size, field.cell_rad * vis.aberration, (float(ra), float(dec)), np.radians(vis.pointing_icrs_deg),
-        vis.freq_hz, weight, DISH_DIAMETER_M,
-    )  # fmt: skip
-
-
 def _result(
     vis: Visibilities,
     options: ImagingOptions,
     field: Field,
-    planes: dict[str, NDArray[np.float32]],
+    planes: Planes,
     measured: _Measured,
 ) -> ImagingResult:
     noise = robust_sigma(planes["residual"])
+    _warn_of_noise(vis, noise, measured.expected_jy)
     template = _template(vis, options, field, measured, noise)
     images = {
         kind: replace(template, data=data, kind=kind, header=dict(template.header)) for kind, data in planes.items()
@@ -198,6 +274,7 @@ def _template(vis: Visibilities, options: ImagingOptions, field: Field, measured
     half = 0.5 * vis.integration_s / SECONDS_PER_DAY
     cleaned, bright = measured.cleaned, measured.bright
     header: dict[str, str | float | int] = {
+        "ENGINE": options.engine,
         "WEIGHTING": options.weighting,
         "NITER": cleaned.iterations,
         "NMAJOR": cleaned.major_cycles,
@@ -222,6 +299,16 @@ def _template(vis: Visibilities, options: ImagingOptions, field: Field, measured
     )
 
 
+def _warn_of_noise(vis: Visibilities, noise_jy: float, expected_jy: float) -> None:
+    """Say that something is in the image that neither its visibilities' scatter nor its sources explain."""
+    if noise_jy > MUCH_NOISIER * expected_jy:
+        logger.warning(
+            "%s: noise of %.3g mJy where the visibilities scatter by %.3g mJy: errors of calibration, interference, "
+            "or a bright source outside the image that the catalog does not have",
+            vis.field_name or "the image", 1e3 * noise_jy, 1e3 * expected_jy,
+        )  # fmt: skip
+
+
 def _summary(sky: SkyImage, measured: _Measured, field: Field, noise: float) -> ImagingSummary:
     peak = int(np.nanargmax(sky.data))
     y, x = divmod(peak, field.size)
@@ -241,6 +328,8 @@ def _summary(sky: SkyImage, measured: _Measured, field: Field, noise: float) -> 
         cell_arcsec=sky.cell_deg * 3600.0,
         n_samples=sum(int(np.count_nonzero(block.weights)) for block in measured.blocks),
         bright=measured.bright,
+        expected_noise_jy=measured.expected_jy,
+        local=noise_map(measured.cleaned.residual, measured.beam.major_arcsec / (3600.0 * sky.cell_deg)),
     )
 
 

@@ -10,12 +10,81 @@ The point spread function is as large as the image; pixels farther apart than ha
 Rounds of iterations run on the pixels above a fraction of the peak alone; what they found is then taken off the rest.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
 ROUND_DEPTH = 0.6
 """Fraction of the peak down to which one round cleans."""
+PIXELS_AT_ONCE = 2048
+
+
+class Bilinear(NamedTuple):
+    """Where the pixels of an axis lie between nodes."""
+
+    before: NDArray[np.int64]
+    """(n,), the node at or before each pixel."""
+    part: NDArray[np.float32]
+    """(n,), the way to the next, 0 to 1."""
+
+
+@njit(cache=True, inline="always")
+def _level_at(
+    y: int, x: int, nodes: tuple[NDArray[np.int64], NDArray[np.float32]], level: NDArray[np.float32]
+) -> float:
+    before, part = nodes
+    j, i, q, p = before[y], before[x], part[y], part[x]
+    if level.shape[0] == 1:
+        return float(level[0, 0])
+    upper = (np.float32(1.0) - p) * level[j, i] + p * level[j, i + 1]
+    lower = (np.float32(1.0) - p) * level[j + 1, i] + p * level[j + 1, i + 1]
+    return float((np.float32(1.0) - q) * upper + q * lower)
+
+
+@njit(parallel=True, cache=True)
+def pixels_allowed(
+    residual: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    nodes: tuple[NDArray[np.int64], NDArray[np.float32]],
+    level: NDArray[np.float32],
+) -> NDArray[np.int32]:
+    """Return the (y, x) of pixels that are in a mask or exceed a level in absolute value, shape (n_pixel, 2).
+
+    Parameters
+    ----------
+    residual, mask
+        (ny, nx).
+    nodes
+        `Bilinear` of both axes.
+    level
+        Limits at the nodes, between which they are interpolated; (1, 1) for one limit.
+    """
+    ny, nx = residual.shape
+    counts = np.zeros(ny + 1, np.int64)
+    for y in prange(ny):
+        for x in range(nx):
+            if mask[y, x] or abs(residual[y, x]) > _level_at(y, x, nodes, level):
+                counts[y + 1] += 1
+    starts = np.cumsum(counts)
+    out = np.empty((starts[ny], 2), np.int32)
+    for y in prange(ny):
+        at = starts[y]
+        for x in range(nx):
+            if mask[y, x] or abs(residual[y, x]) > _level_at(y, x, nodes, level):
+                out[at, 0], out[at, 1] = y, x
+                at += 1
+    return out
+
+
+@njit(cache=True)
+def grow_mask(mask: NDArray[np.bool_], pixels: NDArray[np.int32]) -> None:
+    """Add pixels, shape (n, 2), and their eight neighbors to a mask, in place."""
+    ny, nx = mask.shape
+    for k in range(pixels.shape[0]):
+        y, x = pixels[k]
+        mask[max(0, y - 1) : min(ny, y + 2), max(0, x - 1) : min(nx, x + 2)] = True
 
 
 def clean_pixels(
@@ -104,14 +173,16 @@ def _take_off(
 ) -> None:
     """Subtract the point spread functions of components (n, 2) from every pixel, in place."""
     ny, nx = psf.shape
-    for j in prange(values.size):
-        y, x = pixels[j, 0] + ny // 2, pixels[j, 1] + nx // 2
-        total = 0.0
+    n_part = (values.size + PIXELS_AT_ONCE - 1) // PIXELS_AT_ONCE
+    for part in prange(n_part):
+        first, last = part * PIXELS_AT_ONCE, min(values.size, (part + 1) * PIXELS_AT_ONCE)
+        # Component by component: pixels that follow each other lie near each other, and so do the values they need.
         for k in range(fluxes.size):
-            dy, dx = y - components[k, 0], x - components[k, 1]
-            if 0 <= dy < ny and 0 <= dx < nx:
-                total += fluxes[k] * psf[dy, dx]
-        values[j] -= np.float32(total)
+            y0, x0, flux = components[k, 0] - ny // 2, components[k, 1] - nx // 2, np.float32(fluxes[k])
+            for j in range(first, last):
+                dy, dx = pixels[j, 0] - y0, pixels[j, 1] - x0
+                if 0 <= dy < ny and 0 <= dx < nx:
+                    values[j] -= flux * psf[dy, dx]
 
 
 @njit(parallel=True, cache=True)

@@ -1,4 +1,4 @@
-r"""The weighted sum of overlapping images, and the robust width of a distribution.
+r"""The weighted sum of overlapping images, what goes before it, and the robust width of a distribution.
 
 A tile shows the sky through its beam with even noise σ. Divided by the beam P it is an estimate of the sky with
 variance σ²/P², so the best mean of several is
@@ -30,7 +30,7 @@ def accumulate(
     Parameters
     ----------
     sums
-        (3, ny, nx): Σ (P/σ²) D, Σ P²/σ², and the largest P so far.
+        (4, ny, nx): Σ (P/σ²) D, Σ P²/σ², the largest P so far, and the number of images.
     image, beam
         (my, mx) each: D, with even noise, and P on the grid of the sums; NaN is left out.
     sigma
@@ -50,6 +50,7 @@ def accumulate(
             sums[0, j, i] += np.float32(weight * response * value)
             sums[1, j, i] += np.float32(weight * response * response)
             sums[2, j, i] = max(sums[2, j, i], response)
+            sums[3, j, i] += np.float32(1.0)
 
 
 def accumulate_numpy(
@@ -67,13 +68,83 @@ def accumulate_numpy(
     sums[0][window] += (response * value / sigma**2).astype(np.float32)
     sums[1][window] += (response**2 / sigma**2).astype(np.float32)
     sums[2][window] = np.maximum(sums[2][window], response)
+    sums[3][window] += keep
 
 
-def finish(sums: NDArray[np.float32], beam_limit: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (image, noise) of running sums, each (ny, nx); NaN where no beam reaches the limit."""
-    seen = (sums[1] > 0.0) & (sums[2] >= beam_limit)
-    weight: NDArray[np.float32] = np.where(seen, sums[1], np.float32(np.nan))
-    return sums[0] / weight, np.asarray(1.0 / np.sqrt(weight), np.float32)
+@njit(parallel=True, cache=True)
+def finish(sums: NDArray[np.float32], beam_limit: float) -> None:
+    """Turn running sums in place into image, weight, noise and number of images.
+
+    Where no beam reaches the limit the first three are NaN and the number is zero.
+    """
+    for y in prange(sums.shape[1]):
+        for x in range(sums.shape[2]):
+            weight = sums[1, y, x]
+            if weight > 0.0 and sums[2, y, x] >= beam_limit:
+                sums[0, y, x] /= weight
+                sums[2, y, x] = np.float32(1.0) / np.sqrt(weight)
+            else:
+                sums[0, y, x] = sums[1, y, x] = sums[2, y, x] = np.float32(np.nan)
+                sums[3, y, x] = np.float32(0.0)
+
+
+@njit(parallel=True, cache=True)
+def usable_edges(
+    beam: NDArray[np.float32], image: NDArray[np.float32], beam_limit: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first and last usable pixel of each row and of each column; −1 as the last where there is none.
+
+    Parameters
+    ----------
+    beam, image
+        (ny, nx); a pixel is usable if its beam reaches the limit and the image has a value.
+    beam_limit
+        Smallest usable beam.
+
+    Returns
+    -------
+    tuple
+        Left, right, each (ny,); low, high, each (nx,).
+    """
+    ny, nx = image.shape
+    left, right = np.full(ny, nx), np.full(ny, -1)
+    low, high = np.full(nx, ny), np.full(nx, -1)
+    for y in prange(ny):
+        for x in range(nx):
+            if beam[y, x] >= beam_limit and np.isfinite(image[y, x]):
+                left[y] = min(left[y], x)
+                right[y] = x
+    for y in range(ny):
+        for x in range(left[y], right[y] + 1):
+            if beam[y, x] >= beam_limit and np.isfinite(image[y, x]):
+                low[x] = min(low[x], y)
+                high[x] = y
+    return left, right, low, high
+
+
+@njit(parallel=True, cache=True)
+def gaussian_taper(spectrum: NDArray[np.complex64], n_x: int, matrix: tuple[float, float, float], scale: float) -> None:
+    """Convolve with a Gaussian of integral *scale*: multiply a real image's spectrum in place.
+
+    Parameters
+    ----------
+    spectrum
+        (n_y, n_x // 2 + 1), as `rfft2` makes it.
+    n_x
+        Pixels of the image along x.
+    matrix
+        Its covariance (xx, xy, yy) in pixels².
+    scale
+        Factor.
+    """
+    xx, xy, yy = matrix
+    n_y = spectrum.shape[0]
+    for j in prange(n_y):
+        v = (j if 2 * j < n_y else j - n_y) / n_y
+        for i in range(spectrum.shape[1]):
+            u = i / n_x
+            exponent = -2.0 * np.pi**2 * (xx * u * u + 2.0 * xy * u * v + yy * v * v)
+            spectrum[j, i] *= np.float32(scale * np.exp(exponent))
 
 
 def robust_center_scatter(values: NDArray[np.floating], rounds: int = 5) -> tuple[float, float]:

@@ -6,11 +6,15 @@ and what remains of them clipped. The autocorrelation
     R(Δ) = ⟨n(x) n(x + Δ)⟩/⟨n²⟩
 
 is what an error of any flux needs beside the rms: neighboring pixels of a synthesized image carry the same noise.
+
+A noise map of a mosaic is checked in cells smaller than the beam: one value each, and the largest, which tells sources.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
+
+from dsa110_contimg.kernels.medians import median
 
 FloatArray = NDArray[np.float64]
 
@@ -141,3 +145,88 @@ def local_noise(
     step = max(1, int(np.sqrt(np.pi * outer**2 / 8000.0)))
     background, sigma = _annuli(plane, usable, x, y, (inner, outer, step))
     return np.asarray(background), np.asarray(sigma)
+
+
+@njit(parallel=True, cache=True)
+def pull_in_cells(
+    image: NDArray[np.float32], noise: NDArray[np.float32], step: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Look at image over noise in square cells of *step* pixels.
+
+    Returns
+    -------
+    tuple
+        The value of each cell's middle pixel and the largest absolute value in it, each (ny // step, nx // step); NaN
+        and zero where there is none.
+    """
+    shape = (image.shape[0] // step, image.shape[1] // step)
+    middle, largest = np.empty(shape, np.float32), np.zeros(shape, np.float32)
+    for j in prange(shape[0]):
+        for i in range(shape[1]):
+            y, x = j * step + step // 2, i * step + step // 2
+            middle[j, i] = image[y, x] / noise[y, x]
+            for row in range(j * step, (j + 1) * step):
+                for column in range(i * step, (i + 1) * step):
+                    size = abs(image[row, column] / noise[row, column])
+                    if size > largest[j, i]:
+                        largest[j, i] = size
+    return middle, largest
+
+
+@njit(parallel=True, cache=True)
+def scale_bilinear(plane: NDArray[np.float32], factors: FloatArray, block: float) -> None:
+    """Multiply a plane in place by factors that hold in the middles of square blocks, linear between them.
+
+    Parameters
+    ----------
+    plane
+        (ny, nx).
+    factors
+        (n_block_y, n_block_x); beyond the outermost middles they stay as they are.
+    block
+        Side of a block in pixels.
+    """
+    n_y, n_x = factors.shape
+    for y in prange(plane.shape[0]):
+        v = min(max((y + 0.5) / block - 0.5, 0.0), n_y - 1.0)
+        low = min(int(v), max(n_y - 2, 0))
+        up, high = v - low, min(low + 1, n_y - 1)
+        for x in range(plane.shape[1]):
+            u = min(max((x + 0.5) / block - 0.5, 0.0), n_x - 1.0)
+            left = min(int(u), max(n_x - 2, 0))
+            right, last = u - left, min(left + 1, n_x - 1)
+            below = (1.0 - right) * factors[low, left] + right * factors[low, last]
+            above = (1.0 - right) * factors[high, left] + right * factors[high, last]
+            plane[y, x] *= np.float32((1.0 - up) * below + up * above)
+
+
+@njit(parallel=True, cache=True)
+def box_levels(
+    plane: NDArray[np.float32], edges: NDArray[np.int64], step: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Measure median and sigma (from the MAD) in square boxes.
+
+    Parameters
+    ----------
+    plane
+        (n, n), finite.
+    edges
+        (n_box + 1,), where boxes begin on both axes, and the end of the last.
+    step
+        Only every so-manieth pixel of both axes is looked at.
+
+    Returns
+    -------
+    tuple
+        Medians and sigmas, (n_box, n_box) each.
+    """
+    n_box = edges.size - 1
+    middle, sigma = np.empty((n_box, n_box), np.float32), np.empty((n_box, n_box), np.float32)
+    for box in prange(n_box * n_box):
+        j, i = box // n_box, box % n_box
+        values = plane[edges[j] : edges[j + 1] : step, edges[i] : edges[i + 1] : step].copy().ravel()
+        level = median(values, values.size)
+        for k in range(values.size):
+            values[k] = abs(values[k] - level)
+        middle[j, i], sigma[j, i] = level, MAD_TO_SIGMA * median(values, values.size)
+    return middle, sigma

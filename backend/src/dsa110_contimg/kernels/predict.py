@@ -7,6 +7,12 @@ widths θ along the unit vectors p and q, tangent to the sky at the source itsel
 
     T = exp(−π²/(4 ln 2) · f²/c² · ((θ_p b·p)² + (θ_q b·q)²))        b = (u, v, w)
 
+A source whose path moves by ρ = dτ/dt · Δt during an integration, and turns over a channel Δf, is weaker by
+
+    D = sinc(f ρ) sinc(Δf τ)        ρ = b·k        sinc x = sin πx / πx
+
+as the correlator averages over both; k is `motion_axis`, the turn of the Earth.
+
 Channels are evenly spaced, so the phase of a channel is a product of two phasors, one for its block and one for its
 place in the block, and T in one channel is that in the channel before times a factor that shrinks evenly:
 
@@ -22,8 +28,11 @@ from numpy.typing import NDArray
 
 SPEED_OF_LIGHT = 299792458.0
 BLOCK = 32
+EARTH_TURN_RAD_S = 7.292115e-5
 UNRESOLVED = 1e-7
 """A Gaussian that loses less than this fraction of its flux on a baseline is a point to it."""
+SMEARED = 3e-4
+"""Turns during an integration or over a channel below which a source loses 1e-7 and less."""
 
 
 def taper_axes(
@@ -74,6 +83,57 @@ def exponent(axes: NDArray[np.float64], u: float, v: float, w: float) -> float:
     return float(along * along + across * across)
 
 
+def motion_axis(lmn: NDArray[np.float64], dec0_rad: float, integration_s: float) -> NDArray[np.float64]:
+    """Return k of each source, along u, v, w, (n_source, 1, 3), seconds per metre: its path moves by b·k in Δt.
+
+    With du/dH = w cos δ − v sin δ, dv/dH = u sin δ and dw/dH = −u cos δ, where H is the hour angle of the phase center.
+
+    Parameters
+    ----------
+    lmn
+        (n_source, 3).
+    dec0_rad
+        Declination of the phase center.
+    integration_s
+        Δt.
+    """
+    east, north, below = lmn[:, 0], lmn[:, 1], lmn[:, 2] - 1.0
+    sin, cos = np.sin(dec0_rad), np.cos(dec0_rad)
+    turned = np.stack([north * sin - below * cos, -east * sin, east * cos], axis=1)
+    return np.asarray(turned * (EARTH_TURN_RAD_S * integration_s / SPEED_OF_LIGHT))[:, None, :]
+
+
+@njit(cache=True)
+def along_axis(axis: NDArray[np.float64], u: float, v: float, w: float) -> float:
+    """Return b·axis."""
+    return float(axis[0] * u + axis[1] * v + axis[2] * w)
+
+
+@njit(cache=True)
+def sinc(x: float) -> float:
+    """Return sin πx / πx."""
+    return 1.0 if abs(x) < 1e-6 else float(np.sin(np.pi * x) / (np.pi * x))
+
+
+@njit(cache=True)
+def _fill_smeared(
+    flux: NDArray[np.float32],
+    motion_s: float,
+    delay_s: float,
+    band: tuple[float, float],
+    out: NDArray[np.float32],
+) -> None:
+    """Fill flux · D, linear in between over each block of channels."""
+    first_hz, step_hz = band
+    whole = sinc(step_hz * delay_s)
+    for start in range(0, out.size, BLOCK):
+        low = whole * sinc((first_hz + step_hz * start) * motion_s)
+        high = whole * sinc((first_hz + step_hz * (start + BLOCK)) * motion_s)
+        slope = np.float32((high - low) / BLOCK)
+        for k in range(min(BLOCK, out.size - start)):
+            out[start + k] = flux[start + k] * (np.float32(low) + slope * np.float32(k))
+
+
 @njit(cache=True)
 def _fill_tapered(
     flux: NDArray[np.float32], exponent_s2: float, first_hz: float, step_hz: float, out: NDArray[np.float32]
@@ -86,6 +146,30 @@ def _fill_tapered(
         out[k] = flux[k] * value
         value *= ratio
         ratio *= bend
+
+
+@njit(cache=True)
+def _fill_weakened(
+    flux: NDArray[np.float32],
+    axes: NDArray[np.float64],
+    uvw_m: NDArray[np.float64],
+    delay_s: float,
+    band: tuple[float, float],
+    out: NDArray[np.float32],
+) -> bool:
+    """Fill flux · T · D and return True, or return False where neither takes anything away."""
+    first_hz, step_hz = band
+    highest_hz = max(first_hz, first_hz + step_hz * (out.size - 1))
+    resolved, weakened = exponent(axes, uvw_m[0], uvw_m[1], uvw_m[2]), False
+    if resolved * highest_hz**2 > UNRESOLVED:
+        _fill_tapered(flux, resolved, first_hz, step_hz, out)
+        flux, weakened = out, True
+    if axes.shape[0] == 3:
+        motion = along_axis(axes[2], uvw_m[0], uvw_m[1], uvw_m[2])
+        if abs(motion) * highest_hz > SMEARED or abs(delay_s) * abs(step_hz) > SMEARED:
+            _fill_smeared(flux, motion, delay_s, band, out)
+            weakened = True
+    return weakened
 
 
 @njit(cache=True, inline="always")
@@ -134,7 +218,7 @@ def predict_evenly_spaced(
     amplitude
         (n_time, n_source, n_chan), Jy: flux times beam.
     axes
-        (n_source, 2, 3), of `taper_axes`; zeros are points.
+        (n_source, 2, 3), of `taper_axes`, zeros are points; (n_source, 3, 3) with `motion_axis` smears besides.
 
     Returns
     -------
@@ -143,7 +227,6 @@ def predict_evenly_spaced(
     """
     n_row, n_source, n_chan = uvw_m.shape[0], lmn.shape[0], amplitude.shape[2]
     n_block = (n_chan + BLOCK - 1) // BLOCK
-    highest_hz = max(first_hz, first_hz + step_hz * (n_chan - 1))
     out = np.zeros((n_row, n_chan), np.complex64)
     for row in prange(n_row):
         total_re, total_im = np.zeros(n_chan, np.float32), np.zeros(n_chan, np.float32)
@@ -158,9 +241,7 @@ def predict_evenly_spaced(
             _fill_powers(step_re, step_im, 0.0, turn * step_hz)
             _fill_powers(block_re, block_im, turn * first_hz, turn * step_hz * BLOCK)
             flux = amplitude[time_index[row], source]
-            resolved = exponent(axes[source], uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2])
-            if resolved * highest_hz**2 > UNRESOLVED:
-                _fill_tapered(flux, resolved, first_hz, step_hz, tapered)
+            if _fill_weakened(flux, axes[source], uvw_m[row], path / SPEED_OF_LIGHT, (first_hz, step_hz), tapered):
                 flux = tapered
             for block in range(n_block):
                 re, im, start = block_re[block], block_im[block], block * BLOCK
@@ -182,9 +263,13 @@ def predict_numpy(
 ) -> NDArray[np.complex64]:
     """Sum sources, plainly: the specification of the fast kernel, for channels spaced at will."""
     path = uvw_m @ (lmn - np.array([0.0, 0.0, 1.0])).T
-    resolved = np.sum(np.einsum("rk,sak->rsa", uvw_m, axes) ** 2, axis=2)
+    along = np.einsum("rk,sak->rsa", uvw_m, axes)
+    resolved = np.sum(along[:, :, :2] ** 2, axis=2)
+    width = freq_hz[1] - freq_hz[0] if freq_hz.size > 1 else 0.0
+    loss = np.sinc(path * width / SPEED_OF_LIGHT) if axes.shape[1] == 3 else np.ones_like(path)
     out = np.zeros((uvw_m.shape[0], freq_hz.size), np.complex64)
     for chan, freq in enumerate(freq_hz):
         fringe = np.exp(2j * np.pi * freq / SPEED_OF_LIGHT * path - resolved * freq**2)
-        out[:, chan] = np.sum(amplitude[time_index, :, chan] * fringe, axis=1)
+        smeared = loss * np.sinc(freq * along[:, :, 2]) if axes.shape[1] == 3 else loss
+        out[:, chan] = np.sum(amplitude[time_index, :, chan] * smeared * fringe, axis=1)
     return out

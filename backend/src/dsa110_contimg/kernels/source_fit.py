@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.predict import UNRESOLVED, exponent
+from dsa110_contimg.kernels.predict import UNRESOLVED, along_axis, exponent, sinc
 
 SPEED_OF_LIGHT = 299792458.0
 PARTS = 64
@@ -50,7 +50,7 @@ def source_normal_equations(
     channels
         (n_sample,) evenly spaced frequencies in Hz, channels averaged in each, and the spacing of channels.
     sources
-        Directions l, m, n, (n_source, 3), and `predict.taper_axes`, (n_source, 2, 3).
+        Directions l, m, n, (n_source, 3), and axes as in `predict.predict_evenly_spaced`.
     amplitude
         (n_time, n_source, n_sample), Jy: flux times beam.
     factor
@@ -76,6 +76,7 @@ def source_normal_equations(
         for row in range(part * n_row // PARTS, (part + 1) * n_row // PARTS):
             u, v, w = uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2]
             _start_fringes(u, v, w, lmn, channels, fringe, turn, loss)
+            _smear(axes, (u, v, w), lmn, channels, loss)
             _fill_exponents(axes, u, v, w, extent)
             for chan in range(freq_hz.size):
                 weight = weights[row, chan]
@@ -138,6 +139,24 @@ def _start_fringes(  # noqa: PLR0913 - scalars and scratch of the loop above, in
         loss[s] = 1.0
         if n_average > 1 and abs(x) > 1e-9:
             loss[s] = np.sin(n_average * x) / (n_average * np.sin(x))
+
+
+@njit(cache=True)
+def _smear(
+    axes: NDArray[np.float64],
+    uvw: tuple[float, float, float],
+    lmn: NDArray[np.float64],
+    channels: tuple[NDArray[np.float64], int, float],
+    loss: NDArray[np.float64],
+) -> None:
+    """Multiply D by what averaging over an integration and a channel took away, at the middle of the band."""
+    if axes.shape[1] < 3:
+        return
+    freq_hz, _n_average, spacing_hz = channels
+    middle_hz, (u, v, w) = freq_hz[freq_hz.size // 2], uvw
+    for s in range(loss.size):
+        delay = (u * lmn[s, 0] + v * lmn[s, 1] + w * (lmn[s, 2] - 1.0)) / SPEED_OF_LIGHT
+        loss[s] *= sinc(middle_hz * along_axis(axes[s, 2], u, v, w)) * sinc(spacing_hz * delay)
 
 
 @njit(cache=True)

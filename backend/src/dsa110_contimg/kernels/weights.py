@@ -109,3 +109,46 @@ def apply_factor(
                 weights[row, chan] *= factor[y, x]
             else:
                 weights[row, chan] = 0.0
+
+
+@njit(parallel=True, cache=True)
+def choose_baselines(
+    uvw_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    shortest: float,
+    longest: float,
+) -> None:
+    """Take the weight of baselines outside a range of wavelengths, in place; weights are (n_row, n_chan)."""
+    for row in prange(uvw_m.shape[0]):
+        length = math.hypot(uvw_m[row, 0], uvw_m[row, 1]) / SPEED_OF_LIGHT
+        for chan in range(freq_hz.size):
+            if not shortest <= length * freq_hz[chan] <= longest:
+                weights[row, chan] = 0.0
+
+
+@njit(parallel=True, cache=True)
+def taper(
+    uvw_m: NDArray[np.float64], freq_hz: NDArray[np.float64], weights: NDArray[np.float32], width_rad: float
+) -> None:
+    """Multiply weights, (n_row, n_chan), by the transform of a Gaussian of that full width, in place."""
+    scale = (math.pi * width_rad / SPEED_OF_LIGHT) ** 2 / (4.0 * math.log(2.0))
+    for row in prange(uvw_m.shape[0]):
+        square = (uvw_m[row, 0] ** 2 + uvw_m[row, 1] ** 2) * scale
+        for chan in range(freq_hz.size):
+            weights[row, chan] *= math.exp(-square * freq_hz[chan] ** 2)
+
+
+@njit(parallel=True, cache=True)
+def weighted_variance(vis: NDArray[np.complex64], weights: NDArray[np.float32]) -> float:
+    """Return Σ (W σ)² over samples, (n_row, n_chan), σ of a real part told by neighbors in frequency: |ΔV|² = 4 σ²."""
+    total, told, whole = 0.0, 0.0, 0.0
+    for row in prange(vis.shape[0]):
+        for chan in range(vis.shape[1]):
+            one = float(weights[row, chan])
+            whole += one * one
+            if chan + 1 < vis.shape[1] and one > 0.0 and weights[row, chan + 1] > 0.0:
+                left, two = vis[row, chan + 1] - vis[row, chan], float(weights[row, chan + 1])
+                told += 0.5 * (one * one + two * two)
+                total += 0.125 * (one * one + two * two) * (left.real * left.real + left.imag * left.imag)
+    return total * whole / told if told > 0.0 else 0.0

@@ -1,10 +1,9 @@
-r"""Images of twice as many pixels, and half as many, by Fourier transform.
+r"""Images of twice as many pixels, by Fourier transform.
 
 A synthesized image holds no structure finer than its longest baseline, |u| ≤ u_max. Where pixels of twice the size
 still sample that (2 cell · 2 u_max < 1), the costly gridding runs on those and the image is interpolated:
 
-    double    I_fine   = F⁻¹ [ T · F(I_coarse) ]         padded with zeros: values are kept
-    halve     M_coarse = F⁻¹ [ T · F(M_fine) ]           cropped: the sum is kept, and so are visibilities
+    I_fine = F⁻¹ [ T · F(I_coarse) ]         padded with zeros: values are kept
 
 T is 1 up to u_max and falls as a cosine to 0 at the coarse Nyquist frequency, so that the interpolation reaches a
 few pixels only: what is wrong at the edges, where the transform joins left to right, stays in a margin.
@@ -42,13 +41,3 @@ def double(coarse: NDArray[np.float32], passed: float, threads: int) -> NDArray[
     large[: n // 2, : n // 2 + 1] = small[: n // 2]
     large[-(n // 2) :, : n // 2 + 1] = small[n // 2 :]
     return np.asarray(fft.irfft2(large, s=(2 * n, 2 * n), workers=threads or -1))
-
-
-def halve(fine: NDArray[np.float32], passed: float, threads: int) -> NDArray[np.float32]:
-    """Carry a model in Jy/pixel to half as many pixels, keeping its visibilities: the transpose of `double`."""
-    n = fine.shape[0] // 2
-    window = taper(n, passed)
-    large = fft.rfft2(fine, workers=threads or -1)
-    small = np.concatenate([large[: n // 2, : n // 2 + 1], large[-(n // 2) :, : n // 2 + 1]])
-    small *= window[:, None] * window[None, : n // 2 + 1]
-    return np.asarray(fft.irfft2(small, s=(n, n), workers=threads or -1))

@@ -1,7 +1,12 @@
-"""The output grid of a mosaic: north up at the mean direction of its tiles, as wide as what they can be used for.
+"""The output grid of a mosaic: north up at a point of a fixed lattice, as wide as what its tiles can be used for.
 
 Directions are averaged and extents measured as vectors and tangent-plane offsets, so that right ascension 0 and
 high declinations need no case of their own.
+
+The projection's center is the lattice point (5 degrees of right ascension, one of declination) that is
+nearest to the mean direction of the tiles, and the pixel size is theirs to four digits (aberration makes it differ by
+1e-4 over the year). A tile is resampled onto a window that counts its pixels from the center: where the mosaic ends
+does not matter to it, and one more tile seldom changes what was made of the others.
 """
 
 from collections.abc import Sequence
@@ -11,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import MosaicError
+from dsa110_contimg.kernels.coadd import usable_edges
 from dsa110_contimg.kernels.resample import Grid, frame_rotation
 from dsa110_contimg.kernels.sphere import direction_cosines, mean_direction
 from dsa110_contimg.mosaic.tiles import Tile
 from dsa110_contimg.visibilities import SkyImage, SkyPosition
 
 MIN_TOWARD = 0.3
-MARGIN = 2
+MARGIN = 1
+LATTICE_DEG = (5.0, 1.0)
+CELL_DIGITS = 4
 
 
 class Footprint(NamedTuple):
@@ -29,23 +37,23 @@ class Footprint(NamedTuple):
     """(n, 3), (l, m, n) seen from `center`."""
 
 
-class MosaicGrid(NamedTuple):
-    """An output grid on the sky."""
+class Frame(NamedTuple):
+    """A tangent plane with pixels, of no particular extent."""
 
     center: SkyPosition
-    grid: Grid
+    cell_deg: float
 
     @property
-    def cell_deg(self) -> float:
-        """Pixel size."""
-        return float(np.degrees(self.grid.cell))
+    def cell(self) -> float:
+        """Pixel size in radians."""
+        return float(np.radians(self.cell_deg))
 
 
 class Window(NamedTuple):
-    """The part of the output grid that one tile touches."""
+    """The part of a frame that one tile touches."""
 
-    corner: tuple[int, int]
-    """(y, x) of its first pixel."""
+    first: tuple[int, int]
+    """(y, x) of its first pixel, counted from the frame's center."""
     grid: Grid
 
 
@@ -63,15 +71,12 @@ def footprint(tile: Tile, beam_limit: float) -> Footprint:
     MosaicError
         If there are none.
     """
-    usable = (tile.beam.data >= beam_limit) & np.isfinite(tile.image.data)
-    rows, columns = np.flatnonzero(usable.any(axis=1)), np.flatnonzero(usable.any(axis=0))
+    left, right, low, high = usable_edges(tile.beam.data, tile.image.data, beam_limit)
+    rows, columns = np.flatnonzero(right >= 0), np.flatnonzero(high >= 0)
     if rows.size == 0:
         raise MosaicError(f"{tile.name} has no pixel with a beam of {beam_limit:g} or more: leave the tile out")
-    ny, nx = usable.shape
-    x = np.concatenate([usable[rows].argmax(axis=1), nx - 1 - usable[rows, ::-1].argmax(axis=1), columns, columns])
-    y = np.concatenate(
-        [rows, rows, usable[:, columns].argmax(axis=0), ny - 1 - usable[::-1][:, columns].argmax(axis=0)]
-    )
+    x = np.concatenate([left[rows], right[rows], columns, columns])
+    y = np.concatenate([rows, rows, low[columns], high[columns]])
     x_ref, y_ref = tile.image.center_pixel
     cell = np.radians(tile.image.cell_deg)
     east, north = -(x - x_ref) * cell, (y - y_ref) * cell
@@ -80,8 +85,8 @@ def footprint(tile: Tile, beam_limit: float) -> Footprint:
     )
 
 
-def choose_grid(footprints: Sequence[Footprint]) -> MosaicGrid:
-    """Return the grid that holds all footprints, centered on the mean direction of the tiles.
+def choose_frame(footprints: Sequence[Footprint]) -> Frame:
+    """Return the frame for tiles: the lattice point nearest to their mean direction, and their pixel size.
 
     Raises
     ------
@@ -89,36 +94,37 @@ def choose_grid(footprints: Sequence[Footprint]) -> MosaicGrid:
         If the tiles lie too far apart for one tangent plane.
     """
     ra, dec = np.radians([tile.center for tile in footprints]).T
-    ra0, dec0 = mean_direction(ra, dec)
-    cell = float(np.radians(np.median([tile.cell_deg for tile in footprints])))
-    if direction_cosines(ra, dec, ra0, dec0)[:, 2].min() < MIN_TOWARD:
+    mean = np.degrees(mean_direction(ra, dec))
+    ra_deg, dec_deg = (float(np.rint(value / step) * step) for value, step in zip(mean, LATTICE_DEG, strict=True))
+    center = SkyPosition(ra_deg % 360.0, dec_deg)
+    if direction_cosines(ra, dec, *np.radians(center))[:, 2].min() < MIN_TOWARD:
         raise MosaicError("the tiles spread over more than a hemisphere: they do not belong to one group")
-    offsets = np.concatenate([_offsets(tile, ra0, dec0) for tile in footprints]) / cell
-    right, left = int(np.ceil(-offsets[:, 0].min())), int(np.ceil(offsets[:, 0].max()))
-    down, up = int(np.ceil(-offsets[:, 1].min())), int(np.ceil(offsets[:, 1].max()))
-    shape = (down + up + 1 + 2 * MARGIN, left + right + 1 + 2 * MARGIN)
-    center = SkyPosition(float(np.degrees(ra0)), float(np.degrees(dec0)))
-    return MosaicGrid(center, Grid(*shape, float(left + MARGIN), float(down + MARGIN), cell))
+    cell_arcsec = 3600.0 * float(np.median([tile.cell_deg for tile in footprints]))
+    return Frame(center, float(f"{cell_arcsec:.{CELL_DIGITS}g}") / 3600.0)
 
 
-def window_of(tile: Footprint, mosaic: MosaicGrid) -> Window:
-    """Return the part of the output grid that a tile's footprint covers."""
-    ra0, dec0 = np.radians(mosaic.center)
-    grid = mosaic.grid
-    offsets = _offsets(tile, float(ra0), float(dec0)) / grid.cell
-    x, y = grid.x_ref - offsets[:, 0], grid.y_ref + offsets[:, 1]
-    first_x, first_y = max(int(np.floor(x.min())) - 1, 0), max(int(np.floor(y.min())) - 1, 0)
-    last_x, last_y = min(int(np.ceil(x.max())) + 1, grid.nx - 1), min(int(np.ceil(y.max())) + 1, grid.ny - 1)
-    part = Grid(last_y - first_y + 1, last_x - first_x + 1, grid.x_ref - first_x, grid.y_ref - first_y, grid.cell)
-    return Window((first_y, first_x), part)
+def window_of(tile: Footprint, frame: Frame) -> Window:
+    """Return the part of a frame that a tile's footprint covers."""
+    rotation = frame_rotation(*np.radians(frame.center), *np.radians(tile.center))
+    x, y = (tile.outline @ rotation.T)[:, :2].T / frame.cell * [[-1.0], [1.0]]
+    first_x, first_y = int(np.floor(x.min())) - 1, int(np.floor(y.min())) - 1
+    shape = (int(np.ceil(y.max())) + 2 - first_y, int(np.ceil(x.max())) + 2 - first_x)
+    return Window((first_y, first_x), Grid(*shape, float(-first_x), float(-first_y), frame.cell))
 
 
-def rotation_to_tile(tile: Footprint, mosaic: MosaicGrid) -> NDArray[np.float64]:
-    """Return the rotation from the mosaic's tangent frame to the tile's, shape (3, 3)."""
-    return frame_rotation(*np.radians(tile.center), *np.radians(mosaic.center))
+def grid_around(windows: Sequence[Window]) -> Grid:
+    """Return the smallest grid that holds windows of one frame, with a blank margin."""
+    first = np.min([window.first for window in windows], axis=0) - MARGIN
+    last = np.max([np.add(window.first, window.grid[:2]) for window in windows], axis=0) + MARGIN
+    ny, nx = (int(length) for length in last - first)
+    return Grid(ny, nx, float(-first[1]), float(-first[0]), windows[0].grid.cell)
 
 
-def _offsets(tile: Footprint, ra0: float, dec0: float) -> NDArray[np.float64]:
-    """Return a footprint's outline as (l, m) seen from a center, radians, shape (n, 2)."""
-    rotation = frame_rotation(ra0, dec0, *np.radians(tile.center))
-    return np.asarray((tile.outline @ rotation.T)[:, :2])
+def corner_of(first: tuple[int, int], grid: Grid) -> tuple[int, int]:
+    """Return (y, x) on a grid of a pixel that is counted from the frame's center."""
+    return first[0] + int(grid.y_ref), first[1] + int(grid.x_ref)
+
+
+def rotation_to_tile(center: SkyPosition, frame: Frame) -> NDArray[np.float64]:
+    """Return the rotation from a frame's tangent plane to that of a tile's center, shape (3, 3)."""
+    return frame_rotation(*np.radians(center), *np.radians(frame.center))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsa110_contimg.errors import BadInputError, MosaicError
 from dsa110_contimg.formats import fits_image
@@ -21,6 +22,8 @@ from dsa110_contimg.visibilities import Beam, SkyImage
 
 CELL_TOLERANCE = 1e-9
 BEAM_TOLERANCE = 0.25
+SIZE_TOLERANCE = 0.1
+"""A field follows the band's middle, which missing subbands move by a few percent."""
 PEAK_RESPONSE = (0.5, 1.001)
 MINUTES_PER_DAY = 1440.0
 
@@ -110,6 +113,11 @@ class TileMetrics(NamedTuple):
     calibrated: bool
     has_pbcor: bool
 
+    @property
+    def width_deg(self) -> float:
+        """Mean width of the field."""
+        return sum(self.shape) / 2.0 * self.cell_arcsec / 3600.0
+
 
 class TileSetMetrics(NamedTuple):
     """What was measured on the set; None with fewer than two tiles."""
@@ -120,6 +128,8 @@ class TileSetMetrics(NamedTuple):
     span_min: float | None
     dec_spread_deg: float | None
     cell_spread: float | None
+    size_spread: float | None
+    """Largest distance of a field's width from the median, over the median."""
     tiles: tuple[TileMetrics, ...]
 
 
@@ -204,7 +214,7 @@ def _mid_mjd(image: SkyImage, name: str) -> float:
 
 def _set_metrics(tiles: Sequence[TileMetrics]) -> TileSetMetrics:
     if len(tiles) < 2:
-        return TileSetMetrics(len(tiles), None, None, None, None, None, tuple(tiles))
+        return TileSetMetrics(len(tiles), None, None, None, None, None, None, tuple(tiles))
     minutes = np.array([tile.mid_mjd for tile in tiles]) * MINUTES_PER_DAY
     decs = np.array([tile.dec_deg for tile in tiles])
     return TileSetMetrics(
@@ -214,6 +224,7 @@ def _set_metrics(tiles: Sequence[TileMetrics]) -> TileSetMetrics:
         span_min=float(np.ptp(minutes)) + TILE_SECONDS / 60.0,
         dec_spread_deg=float(np.ptp(decs)),
         cell_spread=_cell_spread(tiles),
+        size_spread=float(np.max(_from_median([tile.width_deg for tile in tiles]))),
         tiles=tuple(tiles),
     )
 
@@ -227,6 +238,12 @@ def _cell_spread(tiles: Sequence[TileMetrics]) -> float:
     cells = np.array([tile.cell_arcsec for tile in tiles])
     bare = cells / np.array([tile.aberration for tile in tiles])
     return float(min(np.ptp(cells) / cells.mean(), np.ptp(bare) / bare.mean()))
+
+
+def _from_median(values: Sequence[float]) -> NDArray[np.float64]:
+    """Return how far values lie from their median, over the median."""
+    middle = float(np.median(values))
+    return np.abs(np.asarray(values) / middle - 1.0)
 
 
 def _tile_issues(tile: TileMetrics, qa: QAOptions) -> list[str]:
@@ -253,10 +270,7 @@ def _set_issues(metrics: TileSetMetrics, options: MosaicOptions, qa: QAOptions) 
     """Judge the tiles against each other."""
     if metrics.median_noise_jy is None or metrics.cell_spread is None:
         return []
-    issues = _noise_and_beam_issues(metrics, qa)
-    if metrics.cell_spread > CELL_TOLERANCE:
-        sizes = sorted({f"{tile.cell_arcsec:.6f}" for tile in metrics.tiles})
-        issues.append(f"pixel sizes differ: {', '.join(sizes)} arcsec")
+    issues = [*_noise_and_beam_issues(metrics, qa), *_size_issues(metrics)]
     for before, after in zip(metrics.tiles[:-1], metrics.tiles[1:], strict=True):
         gap = (after.mid_mjd - before.mid_mjd) * MINUTES_PER_DAY
         if after.group_id == before.group_id:
@@ -269,9 +283,33 @@ def _set_issues(metrics: TileSetMetrics, options: MosaicOptions, qa: QAOptions) 
     if metrics.span_min is not None and metrics.span_min > longest:
         issues.append(f"the tiles span {metrics.span_min:.1f} minutes; at most {longest:g} are allowed")
     if metrics.dec_spread_deg is not None and metrics.dec_spread_deg > options.max_dec_step_deg:
+        middle = float(np.median([tile.dec_deg for tile in metrics.tiles]))
+        farthest = max(metrics.tiles, key=lambda tile: abs(tile.dec_deg - middle))
         issues.append(
-            f"declinations spread by {metrics.dec_spread_deg:.3f} degrees; at most {options.max_dec_step_deg:g} may be"
+            f"declinations spread by {metrics.dec_spread_deg:.3f} degrees, of at most {options.max_dec_step_deg:g}: "
+            f"{farthest.name} lies at {farthest.dec_deg:+.3f}, the median is {middle:+.3f}"
         )
+    return issues
+
+
+def _size_issues(metrics: TileSetMetrics) -> list[str]:
+    """Judge pixels and fields; the tile that differs most is named."""
+    issues = []
+    if metrics.cell_spread is not None and metrics.cell_spread > CELL_TOLERANCE:
+        cells = [tile.cell_arcsec for tile in metrics.tiles]
+        odd = int(np.argmax(_from_median(cells)))
+        issues.append(
+            f'pixel sizes differ: {metrics.tiles[odd].name} has {cells[odd]:.6f}", '
+            f'the median is {np.median(cells):.6f}"'
+        )
+    widths = [tile.width_deg for tile in metrics.tiles]
+    for tile, apart in zip(metrics.tiles, _from_median(widths), strict=True):
+        if apart > SIZE_TOLERANCE:
+            ny, nx = tile.shape
+            issues.append(
+                f"{tile.name} has {nx} x {ny} pixels, a field of {tile.width_deg:.2f} degrees; the median is "
+                f"{np.median(widths):.2f}, at most {SIZE_TOLERANCE:.0%} apart is allowed"
+            )
     return issues
 
 

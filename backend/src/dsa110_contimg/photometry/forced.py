@@ -185,7 +185,7 @@ def _measure_located(plane: DetectionPlane, located: _Located, options: Photomet
     snr = np.where(error > 0.0, flux / np.where(error > 0.0, error, 1.0), np.nan)
     east, north = _offsets_arcsec(plane, located, background, np.where((snr >= OFFSET_SNR) & ~twin, flux, np.nan))
     flags = _flags(plane, located) | np.where(flux < 0.0, int(PhotometryFlag.NEGATIVE), 0)
-    center = separation(*np.radians([located.sky.ra_deg, located.sky.dec_deg]), *np.radians(plane.image.center))
+    center = separation(*np.radians([located.sky.ra_deg, located.sky.dec_deg]), *np.radians(plane.image.middle))
     limit = (np.maximum(flux, 0.0) + options.limit_sigma * error) / located.response
     return [
         Measurement(
@@ -244,7 +244,7 @@ def _offsets_arcsec(
     if not bright.size:
         return east, north
     x, y = located.x[bright], located.y[bright]
-    values, dx, dy = fluxes.cutouts(plane.flat, x, y, fluxes.stencil(plane.shape, 0.3))
+    values, dx, dy = plane.sky_cutouts(x, y, fluxes.stencil(plane.shape, 0.3))
     values -= background[bright, None]
     reach = 2.5 * plane.shape.major_px
     tree = cKDTree(np.stack([x, y], axis=1))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import ConfigurationError
-from dsa110_contimg.kernels.fluxes import BeamShape, bilinear
+from dsa110_contimg.kernels.fluxes import BeamShape, bilinear, cutouts
 from dsa110_contimg.kernels.noise import robust_sigma
 from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
 from dsa110_contimg.visibilities import SkyImage
@@ -48,6 +48,19 @@ class DetectionPlane:
         if not self.relative or self.response is None:
             return self.response_at(x, y)
         return self.response_at(x, y) / float(np.nanmax(self.response))
+
+    def sky_cutouts(
+        self, x: FloatArray, y: FloatArray, offsets: NDArray[np.int64]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Read the pixels around positions to fit a beam to them, at the level of the flat image (`fluxes.cutouts`).
+
+        A mosaic has sources in their places, but its noise map steps where a tile ends, and the flat image with it.
+        """
+        values, dx, dy = cutouts(self.flat, x, y, offsets)
+        if self.relative and self.response is not None:
+            response, _dx, _dy = cutouts(self.response, x, y, offsets)
+            values *= self.response_at(np.rint(x), np.rint(y))[:, None] / response
+        return values, dx, dy
 
     def sigma(self) -> float:
         """Return the robust noise of the whole flat image; NaN for a blank one."""

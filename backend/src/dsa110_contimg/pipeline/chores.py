@@ -1,4 +1,4 @@
-"""What a run does beside its jobs: alerts, backups, log files, and, if asked for, making room.
+"""What a run does beside its jobs: alerts, backups, log files, and, if asked for, making room and a HiPS of the sky.
 
 Each chore has a thread of its own while it works, so that a mail server that does not answer holds up no backup, and
 neither of them a job. What goes wrong in one is logged, and tried again when it is due again.
@@ -20,6 +20,7 @@ from dsa110_contimg.housekeeping.retention import RetentionOptions
 from dsa110_contimg.monitoring import channels, sender, watch
 from dsa110_contimg.monitoring.logs import log_path, rotate_logs
 from dsa110_contimg.options import PipelineOptions
+from dsa110_contimg.pipeline.sky import make_sky_when_due
 
 logger = logging.getLogger(__name__)
 MINUTE_S = 60.0
@@ -70,6 +71,8 @@ def chores_of(settings: Settings, options: PipelineOptions) -> list[Chore]:
             lambda: backups.back_up_when_due(settings.backups, BackupOptions(), now=time.time()),
         ),
     ]
+    if options.products.nightly_hips:
+        found.append(Chore("hips", HOUR_S, lambda: make_sky_when_due(settings, options.products, now=time.time())))
     if options.schedule.clean:
         found.append(Chore("clean", HOUR_S, lambda: make_room(settings)))
     return found

@@ -7,7 +7,7 @@ their measured values, then photometry, then the final word, then publication.
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg import naming
 from dsa110_contimg.database import get_session
-from dsa110_contimg.database.catalog_query import extended_sources
 from dsa110_contimg.database.data_registration import (
     finalize_data,
     recover_publishing,
@@ -29,18 +28,29 @@ from dsa110_contimg.database.models import DataProduct, Job, JobState, MSIndex, 
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.registry_rows import RegistryConnection, find_rows, get_data, open_registry
 from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, QARepository
-from dsa110_contimg.formats import fits_image, previews
+from dsa110_contimg.formats import fits_image
+from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.mosaic.build import MosaicResult, build
+from dsa110_contimg.mosaic.tile_cache import TileCache
 from dsa110_contimg.mosaic.tiles import TileFiles, validate_tiles_consistency
 from dsa110_contimg.photometry import forced
+from dsa110_contimg.photometry.planes import to_sky
+from dsa110_contimg.pipeline import mosaic_products
 from dsa110_contimg.pipeline.context import Context
+from dsa110_contimg.pipeline.coverage import follow_coverage
 from dsa110_contimg.pipeline.jobs import Stage
 from dsa110_contimg.pipeline.origins import made_as_told, mosaic_record
 from dsa110_contimg.pipeline.reconcile import follow_publication
-from dsa110_contimg.pipeline.reference_sources import footprint, reference_sources
+from dsa110_contimg.pipeline.reference_sources import footprint, known_sources, strip_catalog
 from dsa110_contimg.pipeline.remake import replaced_by, request_for, version_to_make
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
-from dsa110_contimg.pipeline.tile_figures import consistency_checks, tile_fluxes
+from dsa110_contimg.pipeline.tile_figures import (
+    consistency_checks,
+    noise_over_thermal,
+    offset_check,
+    thermal_check_of,
+    tile_fluxes,
+)
 from dsa110_contimg.pipeline.variability import update_variability
 from dsa110_contimg.provenance import header_cards
 from dsa110_contimg.qa import checks as qa_checks
@@ -50,7 +60,6 @@ from dsa110_contimg.visibilities import SkyImage, SkyModel
 
 logger = logging.getLogger(__name__)
 SIDEREAL_DEG_PER_DAY = 360.98564736629
-NAMED_SOURCES = 10
 FIFTH = 4
 
 
@@ -62,11 +71,15 @@ def mosaic(context: Context, group_id: str) -> None:
     tile_checks = consistency_checks(consistency.metrics, len(files), context.options.mosaic, context.options.qa)
     with get_session("products", read_only=True) as session:
         name = version_to_make(session, group_id)
-    result = build(files, context.options.mosaic, name)
+    result = build(
+        files, context.options.mosaic, name, catalog=strip_catalog(context, members), cache=_placed_tiles(context)
+    )
+    offset = offset_check(result.tiles, result.image, context.options.qa)
+    issues = [*consistency.issues, *([offset.reason] if offset.verdict is qa_checks.Verdict.FAILED else [])]
     cards = header_cards(mosaic_record(context.options.mosaic, members))
-    for picture in (result.image, result.noise, result.weight):
+    for picture in (result.image, result.noise, result.weight, result.coverage):
         picture.header.update(cards)
-    paths = _save(context, name, result)
+    paths = mosaic_products.save(context, name, result, _catalog_in(context, result.image))
     columns = image_columns(result.image)
     reference = _calibration_tile(members).path
     with context.commit() as session:
@@ -84,21 +97,13 @@ def mosaic(context: Context, group_id: str) -> None:
             noise_path=str(paths["noise"]),
             weight_path=str(paths["weight"]),
             status="set_aside" if replaced_by(name) else "completed",
-            validation_issues=json.dumps(list(consistency.issues)),
+            validation_issues=json.dumps(issues),
             **_declinations(result.image),
             **{key: columns[key] for key in ("integration_sec", "center_ra_deg", "center_dec_deg", "noise_jy")},
             **{key: columns[key] for key in ("beam_major_arcsec", "beam_minor_arcsec", "beam_pa_deg")},
         )
-        QARepository.store(session, check_rows(name, tile_checks))
-        for kind, picture in (("noise", result.noise), ("weight", result.weight)):
-            ImageRepository.add(
-                session,
-                path=str(paths[kind]),
-                ms_path=reference,
-                type=kind,
-                created_at=time.time(),
-                **image_columns(picture),
-            )
+        QARepository.store(session, check_rows(name, [*tile_checks, offset]))
+        _store_maps(session, result, paths, reference)
         MosaicRepository.update_group(
             session,
             group_id,
@@ -128,7 +133,7 @@ def register(context: Context, mosaic_id: str) -> None:
         "ms_paths": [tile.path for tile in members],
         "validation_issues": json.loads(row.validation_issues or "[]"),
         "provenance": made_as_told(mosaic_record(context.options.mosaic, members), Path(row.path)),
-        "companions": [path for path in (row.noise_path, row.weight_path, row.thumbnail_path) if path],
+        "companions": mosaic_products.companions(row),
     }
     earlier = replaced_by(mosaic_id)
     with open_registry() as connection:
@@ -152,14 +157,15 @@ def check(context: Context, mosaic_id: str) -> None:
     picture, noise = fits_image.load(Path(row.path)), fits_image.load(Path(row.noise_path or ""))
     sources = _catalog_in(context, picture)
     measurements = forced.measure(picture, sources, context.options.photometry, noise=noise)
-    with get_session("master_sources", read_only=True) as session:
-        references = reference_sources(picture, sources, measurements, extended_sources(session, sources.names))
+    references = known_sources(picture, sources, measurements)
+    members = context.members(row.group_id or "")
     with get_session("products", read_only=True) as session:
-        fluxes = tile_fluxes(session, context.members(row.group_id or ""))
+        fluxes, over_thermal = tile_fluxes(session, members), noise_over_thermal(session, members)
     checks = qa_checks.mosaic_checks(picture, noise, references, context.options.qa)
     checks.append(flux_agreement_check(fluxes, context.options.qa))
+    checks.append(thermal_check_of(picture, over_thermal, context.options.qa))
     plot = naming.mosaic_path(context.stage_dir, mosaic_id, "qa")
-    quality_page(plot, references, checks, beam=picture.beam, title=mosaic_id)
+    quality_page(plot, references, checks, image=picture, noise=noise, title=mosaic_id)
     issues = json.loads(row.validation_issues or "[]")
     with open_registry() as connection:
         update_qa_status(
@@ -189,7 +195,7 @@ def photometry(context: Context, mosaic_id: str) -> None:
     middle = 0.5 * (row.start_mjd + row.end_mjd)
 
     def transit(source: forced.Measurement) -> float:
-        east = (source.ra_deg - picture.center.ra_deg + 180.0) % 360.0 - 180.0
+        east = (source.ra_deg - picture.middle.ra_deg + 180.0) % 360.0 - 180.0
         return middle + east / SIDEREAL_DEG_PER_DAY
 
     rows, missing = photometry_rows(row.path, measurements, transit)
@@ -212,6 +218,7 @@ def publish(context: Context, mosaic_id: str) -> None:
     with context.commit() as session:
         if product.status == "published" and product.published_path:
             follow_publication(session, mosaic_id, product.published_path)
+    follow_coverage(context.settings)
 
 
 def variability(context: Context, mosaic_id: str) -> None:
@@ -248,40 +255,37 @@ def _calibration_tile(members: Sequence[MSIndex]) -> MSIndex:
     return members[FIFTH] if len(members) > FIFTH else members[len(members) // 2]
 
 
-def _save(context: Context, name: str, result: MosaicResult) -> dict[str, Path]:
-    paths = {
-        kind: naming.mosaic_path(context.stage_dir, name, kind) for kind in ("mosaic", "noise", "weight", "preview")
-    }
-    fits_image.save(result.noise, paths["noise"])
-    fits_image.save(result.weight, paths["weight"])
-    brightest = _catalog_in(context, result.image)
-    brightest = brightest.select(np.argsort(-brightest.flux_jy, kind="stable")[:NAMED_SOURCES])
-    labels = [
-        previews.NamedSource(source, float(ra), float(dec), float(flux))
-        for source, ra, dec, flux in zip(
-            brightest.names, brightest.ra_deg, brightest.dec_deg, brightest.flux_jy, strict=True
-        )
-    ]
-    previews.preview(result.image, paths["preview"], sources=labels, title=name)
-    fits_image.save(result.image, paths["mosaic"])
-    return paths
-
-
 def _catalog_in(context: Context, picture: SkyImage) -> SkyModel:
     """Return the catalogue sources that lie on pixels with a value."""
-    catalog = context.catalog(
-        picture.center,
-        picture.cell_deg * 0.5 * float(np.hypot(*picture.data.shape)),
-        context.options.photometry.min_flux_jy,
-    )
+    ny, nx = picture.data.shape
+    corners = to_sky(picture, np.array([0.0, nx - 1, 0.0, nx - 1]), np.array([0.0, 0.0, ny - 1, ny - 1]))
+    # NaN is a corner off the sky, which only an image of a hemisphere has.
+    reach = np.nan_to_num(separation(*np.radians(corners), *np.radians(picture.middle)), nan=np.pi)
+    catalog = context.catalog(picture.middle, float(np.degrees(reach.max())), context.options.photometry.min_flux_jy)
     return catalog.select(footprint(picture, catalog))
 
 
+def _store_maps(session: Session, result: MosaicResult, paths: Mapping[str, Path], reference: str) -> None:
+    for kind, picture in (("noise", result.noise), ("weight", result.weight), ("coverage", result.coverage)):
+        ImageRepository.add(
+            session,
+            path=str(paths[kind]),
+            ms_path=reference,
+            type=kind,
+            created_at=time.time(),
+            **image_columns(picture),
+        )
+
+
+def _placed_tiles(context: Context) -> TileCache | None:
+    """Return where tiles on a mosaic's grid are kept; None where nothing is."""
+    gigabytes = context.options.mosaic.cache_gb
+    return TileCache(naming.placed_tiles_path(context.stage_dir), gigabytes) if gigabytes > 0.0 else None
+
+
 def _declinations(picture: SkyImage) -> dict[str, float]:
-    """Return the lowest and highest declination with a value, along the middle of the mosaic."""
-    good = np.flatnonzero(np.isfinite(picture.data).any(axis=1))
-    offset = (good[[0, -1]] - picture.center_pixel[1]) * picture.cell_deg
-    return {
-        "dec_min_deg": float(picture.center.dec_deg + offset[0]),
-        "dec_max_deg": float(picture.center.dec_deg + offset[1]),
-    }
+    """Return the lowest and highest declination with a value, from some million pixels."""
+    step = max(1, int(np.sqrt(picture.data.size / 1e6)))
+    y, x = (step * index.astype(np.float64) for index in np.nonzero(np.isfinite(picture.data[::step, ::step])))
+    _ra, dec = to_sky(picture, x, y)
+    return {"dec_min_deg": float(dec.min()), "dec_max_deg": float(dec.max())}

@@ -12,6 +12,7 @@ from astropy.io import fits
 
 from dsa110_contimg.database.models import MSIndex
 from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.formats import fits_image
 from dsa110_contimg.options import MosaicOptions
 from dsa110_contimg.pipeline.context import Context
 from dsa110_contimg.provenance import record
@@ -59,7 +60,7 @@ def made_as_told(made: Record, path: Path) -> Record:
 
 def _cards(path: Path) -> fits.Header:
     try:
-        return fits.getheader(path)
+        return fits_image.load_header(path)
     except OSError as error:
         raise BadInputError(f"{path} is not a readable FITS image ({error}); make it again") from error
 

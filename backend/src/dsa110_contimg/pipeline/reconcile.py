@@ -24,7 +24,8 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.config import Settings
+from dsa110_contimg import naming
+from dsa110_contimg.config import Settings, current_settings
 from dsa110_contimg.database import get_session, ingest_queue, leases
 from dsa110_contimg.database.bulk import in_parts
 from dsa110_contimg.database.claims import is_abandoned
@@ -47,6 +48,7 @@ from dsa110_contimg.database.registry_rows import open_registry
 from dsa110_contimg.formats import scratch
 from dsa110_contimg.housekeeping.inventory import scratch_folders
 from dsa110_contimg.options import PhotometryOptions
+from dsa110_contimg.pipeline.coverage import follow_coverage
 from dsa110_contimg.pipeline.jobs import Stage
 from dsa110_contimg.pipeline.versions import follow_retractions
 
@@ -72,7 +74,8 @@ def reconcile(options: PhotometryOptions) -> None:
 def follow_products(options: PhotometryOptions) -> None:
     """Let products follow the data registry: where files lie, and which measurements count."""
     follow_publications()
-    follow_retractions(options)
+    if follow_retractions(options):
+        follow_coverage(current_settings())
 
 
 def remove_scratch(settings: Settings) -> list[Path]:
@@ -264,7 +267,8 @@ def follow_publication(session: Session, mosaic_id: str, published_path: str) ->
     row = MosaicRepository.get_by_name(session, mosaic_id)
     if row is None or row.path == published_path:
         return
-    companions = [path for path in (row.noise_path, row.weight_path) if path is not None]
+    coverage = str(naming.beside_mosaic(Path(row.path), "coverage"))
+    companions = [path for path in (row.noise_path, row.weight_path, coverage) if path is not None]
     MosaicRepository.relocate(session, row.path, published_path)
     for old in companions:
         new = str(Path(published_path).parent / Path(old).name)

@@ -5,13 +5,19 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dsa110_contimg.database import get_session
+from dsa110_contimg.database.catalog_query import extended_sources
+from dsa110_contimg.database.models import MSIndex
+from dsa110_contimg.kernels.sphere import mean_direction, separation
 from dsa110_contimg.photometry.crossmatch import isolated
 from dsa110_contimg.photometry.forced import Measurement, Missing, PhotometryFlag
 from dsa110_contimg.photometry.planes import to_pixel
+from dsa110_contimg.pipeline.context import Context, pointing
 from dsa110_contimg.qa.checks import ReferenceSources
-from dsa110_contimg.visibilities import SkyImage, SkyModel
+from dsa110_contimg.visibilities import SkyImage, SkyModel, SkyPosition
 
 ISOLATION_BEAMS = 3.0
+FIELD_RADIUS_DEG = 3.0
 UNFIT = PhotometryFlag.EDGE | PhotometryFlag.LOW_BEAM | PhotometryFlag.CONFUSED | PhotometryFlag.NEAR_BRIGHT
 
 
@@ -23,6 +29,26 @@ def footprint(picture: SkyImage, sources: SkyModel) -> NDArray[np.bool_]:
     inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
     inside[inside] = np.isfinite(picture.data[row[inside], column[inside]])
     return np.asarray(inside)
+
+
+def strip_catalog(context: Context, tiles: Sequence[MSIndex]) -> SkyModel:
+    """Return the compact catalogue sources of the fields of some tiles."""
+    ra, dec = np.radians([pointing(tile) for tile in tiles]).T
+    middle = mean_direction(ra, dec)
+    reach = float(np.degrees(separation(ra, dec, *middle).max())) + FIELD_RADIUS_DEG
+    center = SkyPosition(*np.degrees(middle).tolist())
+    sources = context.catalog(center, reach, context.options.photometry.min_flux_jy)
+    with get_session("master_sources", read_only=True) as session:
+        extended = extended_sources(session, sources.names)
+    return sources.select(np.array([name not in extended for name in sources.names], bool))
+
+
+def known_sources(
+    picture: SkyImage, sources: SkyModel, measurements: Sequence[Measurement | Missing]
+) -> ReferenceSources:
+    """Pair catalogue fluxes with measured ones; the catalogue of known sources says which are extended."""
+    with get_session("master_sources", read_only=True) as session:
+        return reference_sources(picture, sources, measurements, extended_sources(session, sources.names))
 
 
 def reference_sources(

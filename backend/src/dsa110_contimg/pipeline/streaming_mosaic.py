@@ -109,7 +109,7 @@ class CrossMatchStage:
         picture = fits_image.load(self.context.mosaic_path)
         options = self.context.config.options.photometry
         with get_session("master_sources", read_only=True) as session:
-            sources = load_sky_model(session, picture.center, CATALOG_RADIUS_DEG, min_flux_jy=options.min_flux_jy)
+            sources = load_sky_model(session, picture.middle, CATALOG_RADIUS_DEG, min_flux_jy=options.min_flux_jy)
         return crossmatch(picture, sources, options)
 
 

@@ -11,12 +11,21 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.database.models import MSIndex, Photometry
-from dsa110_contimg.mosaic.tiles import BEAM_TOLERANCE, CELL_TOLERANCE, PEAK_RESPONSE, TileMetrics, TileSetMetrics
+from dsa110_contimg.database.models import MSIndex, Photometry, QACheck
+from dsa110_contimg.mosaic.build import TileContribution
+from dsa110_contimg.mosaic.tiles import (
+    BEAM_TOLERANCE,
+    CELL_TOLERANCE,
+    PEAK_RESPONSE,
+    SIZE_TOLERANCE,
+    TileMetrics,
+    TileSetMetrics,
+)
 from dsa110_contimg.options import MosaicOptions, QAOptions
 from dsa110_contimg.pipeline.reference_sources import UNFIT
-from dsa110_contimg.qa.checks import Check, at_least, at_most, unmeasured
+from dsa110_contimg.qa.checks import Check, at_least, at_most, thermal_check, unmeasured
 from dsa110_contimg.qa.tile_agreement import TileFluxes
+from dsa110_contimg.visibilities import SkyImage
 
 
 def consistency_checks(metrics: TileSetMetrics, n_given: int, options: MosaicOptions, qa: QAOptions) -> list[Check]:
@@ -88,6 +97,7 @@ def _spans(metrics: TileSetMetrics, options: MosaicOptions) -> list[Check]:
         "tile_span_min": (metrics.span_min, options.tiles * options.max_gap_min, "minutes from first to last"),
         "tile_dec_spread_deg": (metrics.dec_spread_deg, options.max_dec_step_deg, "degrees of declination apart"),
         "tile_cell_spread": (metrics.cell_spread, CELL_TOLERANCE, "relative spread of the pixel sizes"),
+        "tile_size_spread": (metrics.size_spread, SIZE_TOLERANCE, "of the median width is how far a field is from it"),
     }
     return [
         unmeasured(name, None, limit, "one tile alone spans nothing")
@@ -95,6 +105,25 @@ def _spans(metrics: TileSetMetrics, options: MosaicOptions) -> list[Check]:
         else at_most(name, value, None, limit, f"{value:.4g} {what}")
         for name, (value, limit, what) in limits.items()
     ]
+
+
+def offset_check(tiles: Sequence[TileContribution], mosaic: SkyImage, qa: QAOptions) -> Check:
+    """Judge the tile whose sources are left farthest from the catalogue, in beams of the mosaic."""
+    limits = qa.astrometry_warning_beam, qa.astrometry_failure_beam
+    measured = [(tile, tile.offset) for tile in tiles if tile.offset is not None]
+    if not measured or mosaic.beam is None:
+        return unmeasured("tile_offset", *limits, "no tile has three isolated catalogue sources above 10 sigma")
+    width = float(np.sqrt(mosaic.beam.major_arcsec * mosaic.beam.minor_arcsec))
+    left = [0.0 if t.shifted else float(np.hypot(o.east_arcsec, o.north_arcsec)) / width for t, o in measured]
+    worst = int(np.argmax(left))
+    tile, offset = measured[worst]
+    taken = ", taken out" if tile.shifted else ""
+    what = (
+        f'{tile.name} lies {offset.east_arcsec:+.2f} ± {offset.east_error_arcsec:.2f}" east, '
+        f'{offset.north_arcsec:+.2f} ± {offset.north_error_arcsec:.2f}" north of the catalogue, by {offset.n_sources} '
+        f"sources{taken}; the largest of {len(measured)} of {len(tiles)} tiles, {left[worst]:.3f} beams"
+    )
+    return at_most("tile_offset", left[worst], *limits, what)
 
 
 def tile_fluxes(session: Session, tiles: Sequence[MSIndex]) -> list[TileFluxes]:
@@ -109,6 +138,20 @@ def tile_fluxes(session: Session, tiles: Sequence[MSIndex]) -> list[TileFluxes]:
         for tile in tiles
         if tile.imagename
     ]
+
+
+def noise_over_thermal(session: Session, tiles: Sequence[MSIndex]) -> list[float]:
+    """Return the noise of tiles over their thermal noise, of those where it was measured."""
+    subjects = [tile.group_id for tile in tiles]
+    rows = select(QACheck.value).where(QACheck.subject.in_(subjects), QACheck.name == "noise_over_thermal")
+    return [value for value in session.scalars(rows) if value is not None]
+
+
+def thermal_check_of(mosaic: SkyImage, of_tiles: Sequence[float], qa: QAOptions) -> Check:
+    """Judge the noise of a mosaic: that of its tiles over their thermal noise, times what coadding added (NOISEFAC)."""
+    added = float(mosaic.header.get("NOISEFAC", np.nan))
+    ratio = added * float(np.median(of_tiles)) if of_tiles else None
+    return thermal_check(ratio, f"the noise of the mosaic's {len(of_tiles)} measured tiles", qa)
 
 
 def _rows(session: Session, tile: MSIndex) -> dict[str, tuple[float | None, ...]]:

@@ -32,6 +32,7 @@ from dsa110_contimg.pipeline.context import Context, mid_time, pointing
 from dsa110_contimg.pipeline.entries import disk_trouble, still_there
 from dsa110_contimg.pipeline.origins import tile_record
 from dsa110_contimg.pipeline.reconcile import finish_group
+from dsa110_contimg.pipeline.reference_sources import known_sources
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
 from dsa110_contimg.pipeline.table_choice import bandpass_for, own_gain, usable_gain
 from dsa110_contimg.pipeline.timings import pointing_row
@@ -195,7 +196,7 @@ def image(context: Context, group_id: str) -> None:
         for picture in filter(None, (result.image, result.pbcor, result.residual)):
             picture.header["SELFCAL"] = len(tables)
     paths = _save_images(context, tile, result)
-    checks = qa_checks.image_checks(result.image, context.options.qa)
+    checks = qa_checks.image_checks(result.image, context.options.qa, qa_checks.thermal_noise_of(vis))
     with context.commit() as session:
         for kind, (path, picture) in paths.items():
             columns = image_columns(picture)
@@ -220,10 +221,12 @@ def measure(context: Context, group_id: str) -> None:
     beam = fits_image.load(naming.image_path(context.stage_dir, Path(tile.path), "beam"))
     sources = context.catalog(picture.center, FIELD_RADIUS_DEG, context.options.photometry.min_flux_jy)
     measurements = forced.measure(picture, sources, context.options.photometry, beam=beam)
+    checks = qa_checks.source_checks(known_sources(picture, sources, measurements), picture.beam, context.options.qa)
     rows, missing = photometry_rows(str(path), measurements, lambda _source: mid_time(tile))
     with context.commit() as session:
         PhotometryRepository.store(session, rows)
         PhotometryRepository.store_missing(session, str(path), missing)
+        QARepository.store(session, check_rows(group_id, checks))
         MSRepository.set_stage(session, tile.path, "photometry_complete", now=time.time())
 
 
@@ -307,5 +310,5 @@ def _save_images(context: Context, tile: MSIndex, result: ImagingResult) -> dict
         if picture is not None:
             picture.header.update(cards)
             path = naming.image_path(context.stage_dir, Path(tile.path), kind)
-            saved[kind] = (fits_image.save(picture, path), picture)
+            saved[kind] = (fits_image.save(picture, path, quantization=context.options.products.quantization), picture)
     return saved

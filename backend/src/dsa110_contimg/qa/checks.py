@@ -12,6 +12,9 @@ with limits counts as a warning. Quantities:
     completeness    fraction of the sources expected at 7 σ and more that are found at 5 σ and more
     astrometry      median distance between measured and reference positions, in beams; sees shifts and scatter
     noise map       scatter of image / noise map, which is one when the map is the noise
+    over thermal    σ over the noise of a naturally weighted image of the same unflagged samples without any source,
+                    SEFD/√(2 Δf Δt n): weights make it 1.5 to 2.5, residuals of sources and gains the rest
+    stripes, bowls  amplitude of the strongest wave, and depth of the deepest box, in σ (`patterns`)
 """
 
 from collections.abc import Sequence
@@ -25,8 +28,9 @@ from numpy.typing import NDArray
 from dsa110_contimg.kernels.coadd import robust_center_scatter, robust_scatter
 from dsa110_contimg.kernels.variability import MEDIAN_ERROR
 from dsa110_contimg.options import QAOptions
+from dsa110_contimg.qa.patterns import deepest_bowl, pull, strongest_stripes
 from dsa110_contimg.telescope import SEFD_JY
-from dsa110_contimg.visibilities import SkyImage
+from dsa110_contimg.visibilities import Beam, SkyImage, Visibilities
 
 RATIO_SNR = 10.0
 EXPECTED_SNR = 7.0
@@ -95,9 +99,24 @@ def verdict_of(checks: Sequence[Check]) -> Verdict:
     return Verdict.PASSED
 
 
-def thermal_noise_jy(n_antennas: int, bandwidth_hz: float, exposure_s: float, n_pol: int = 2) -> float:
-    """Return the noise (Jy/beam) of a naturally weighted image: SEFD / √(n_pol N (N−1) B t)."""
-    return float(SEFD_JY / np.sqrt(n_pol * n_antennas * (n_antennas - 1) * bandwidth_hz * exposure_s))
+def thermal_noise_jy(n_samples: int, channel_hz: float, integration_s: float) -> float:
+    """Return the noise (Jy/beam) of a naturally weighted image: SEFD / √(2 Δf Δt n).
+
+    Parameters
+    ----------
+    n_samples
+        Unflagged samples of cross-correlations, both hands counted.
+    channel_hz, integration_s
+        What one sample is the average of.
+    """
+    return float(SEFD_JY / np.sqrt(2.0 * channel_hz * integration_s * n_samples)) if n_samples else float("nan")
+
+
+def thermal_noise_of(vis: Visibilities) -> float:
+    """Return the noise (Jy/beam) that an image of visibilities would have without sources; NaN if all are flagged."""
+    cross = vis.antenna1 != vis.antenna2
+    n_samples = int(vis.flags[cross].size - np.count_nonzero(vis.flags[cross]))
+    return thermal_noise_jy(n_samples, vis.channel_width_hz, vis.integration_s)
 
 
 def image_checks(
@@ -155,11 +174,39 @@ def image_checks(
             f"{negative:.2%} of the pixels lie below -3 sigma",
         ),
     ]
+    checks += pattern_checks(image, noise, options)
     if thermal_jy is not None:
-        ratio = sigma / thermal_jy
-        reason = f"the noise of {1e3 * sigma:.3g} mJy/beam is {ratio:.2f} times the thermal noise"
-        checks.append(Check("noise_over_thermal", ratio, None, None, Verdict.PASSED, reason))
+        checks.append(thermal_check(sigma / thermal_jy, f"the noise of {1e3 * sigma:.3g} mJy/beam", options))
     return checks
+
+
+def thermal_check(ratio: float | None, what: str, options: QAOptions) -> Check:
+    """Judge the noise against the thermal noise; a ratio of None was not measured."""
+    limits = options.noise_over_thermal_warning, options.noise_over_thermal_failure
+    if ratio is None or not np.isfinite(ratio):
+        return unmeasured("noise_over_thermal", *limits, f"the thermal noise is not known of {what}")
+    return at_most("noise_over_thermal", ratio, *limits, f"{what} is {ratio:.2f} times the thermal noise")
+
+
+def pattern_checks(image: SkyImage, noise: SkyImage | None, options: QAOptions) -> list[Check]:
+    """Judge stripes and bowls."""
+    pulls = pull(image.data, None if noise is None else noise.data)
+    stripes, bowl = strongest_stripes(pulls), deepest_bowl(pulls, _beam_pixels(image))
+    wave = f"every {stripes.period_pixels * 3600.0 * image.cell_deg:.0f} arcsec along {stripes.pa_deg:.0f} deg"
+    checks = [
+        at_most(
+            "stripes",
+            stripes.amplitude,
+            options.stripes_warning,
+            options.stripes_failure,
+            f"the strongest stripes, {wave}, are {stripes.amplitude:.2f} sigma high",
+        )
+    ]
+    limits = options.bowl_warning, options.bowl_failure
+    if not np.isfinite(bowl.depth):
+        return [*checks, unmeasured("bowl", *limits, "the image is smaller than a box of eight beams")]
+    what = f"the deepest bowl, at pixel ({bowl.x:.0f}, {bowl.y:.0f}), is {bowl.depth:.2f} sigma deep"
+    return [*checks, at_most("bowl", bowl.depth, *limits, what)]
 
 
 def mosaic_checks(
@@ -177,20 +224,31 @@ def mosaic_checks(
         Limits.
     """
     checks = [check for check in image_checks(mosaic, options, noise=noise) if check.name != "finite_fraction"]
-    checks.append(noise_map_check(mosaic, noise, options))
+    return [*checks, noise_map_check(mosaic, noise, options), *source_checks(sources, mosaic.beam, options)]
+
+
+def source_checks(sources: ReferenceSources | None, beam: Beam | None, options: QAOptions) -> list[Check]:
+    """Check fluxes and positions on a tile or a mosaic against a reference catalogue.
+
+    Parameters
+    ----------
+    sources
+        Measurements at the positions of reference sources inside the image; None when there is no catalogue.
+    beam
+        The restoring beam, the unit of astrometry.
+    options
+        Limits.
+    """
     if sources is None:
-        reason = "no reference catalogue covers the mosaic"
+        reason = "no reference catalogue covers the image"
         return [
-            *checks,
             unmeasured("flux_ratio", options.flux_ratio_warning, options.flux_ratio_failure, reason),
             unmeasured("flux_ratio_error", options.flux_ratio_warning, None, reason),
             unmeasured("completeness", options.completeness_warning, options.completeness_failure, reason),
             unmeasured("astrometry", options.astrometry_warning_beam, options.astrometry_failure_beam, reason),
         ]
-    beam = mosaic.beam
     width = float(np.sqrt(beam.major_arcsec * beam.minor_arcsec)) if beam is not None else float("nan")
     return [
-        *checks,
         *flux_ratio_checks(sources, options),
         completeness_check(sources, options),
         astrometry_check(sources, width, options),
@@ -295,15 +353,22 @@ def _noise_around_peak(image: SkyImage, default: float) -> float:
     return local if local > 0.0 else default
 
 
+def _beam_pixels(image: SkyImage) -> float:
+    """Return the geometric mean of the beam's axes in pixels; five where an image has no beam."""
+    beam = image.beam
+    return 5.0 if beam is None else float(np.sqrt(beam.major_arcsec * beam.minor_arcsec)) / (3600.0 * image.cell_deg)
+
+
 def unmeasured(name: str, warning: float | None, failure: float | None, reason: str) -> Check:
     """Return a check for which there was nothing to measure."""
     return Check(name, None, warning, failure, Verdict.UNMEASURED, reason)
 
 
-def near_one(name: str, value: float, warning: float, failure: float, what: str) -> Check:
+def near_one(name: str, value: float, warning: float | None, failure: float, what: str) -> Check:
     """Return a check of a ratio whose right value is one."""
-    verdict = _verdict(abs(value - 1.0) > warning, abs(value - 1.0) > failure)
-    limits = f"more than {warning:g} from one warns, {failure:g} fails"
+    verdict = _verdict(warning is not None and abs(value - 1.0) > warning, abs(value - 1.0) > failure)
+    warns = "" if warning is None else f"{warning:g} from one warns, "
+    limits = f"more than {warns}{failure:g}{'' if warns else ' from one'} fails"
     return Check(name, value, warning, failure, verdict, f"{value:.3f} {what}; {limits}")
 
 

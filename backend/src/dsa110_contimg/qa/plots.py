@@ -1,4 +1,9 @@
-"""One page on the quality of a mosaic: flux ratios, fluxes, completeness, positions, and the verdict of each check."""
+"""One page on the quality of a mosaic.
+
+At the top the mosaic in units of its noise, and how its pixels are distributed: stripes, bowls and rings show in the
+one, noise that is not what its map says in the other. Below, its sources against the catalogue: flux scale, fluxes,
+completeness and positions; then every check with its verdict.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -22,7 +27,8 @@ from dsa110_contimg.qa.checks import (
     flux_scale_of,
     verdict_of,
 )
-from dsa110_contimg.visibilities import Beam
+from dsa110_contimg.qa.patterns import pull
+from dsa110_contimg.visibilities import Beam, SkyImage
 
 INK, FAINT, GRID, PAPER = "#1f2530", "#7a828e", "#e7e9ee", "#ffffff"
 BLUE, PALE = "#2b6cb0", "#b9cfe8"
@@ -34,6 +40,11 @@ COLORS = {
 }
 SNR_EDGES = np.array([3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 200.0])
 REASON_LENGTH = 112
+SKY_WIDTH, SKY_PIXELS = 6.0, 900
+LOWEST_SHOWN, HIGHEST_SHOWN = -4.0, 12.0
+PIXEL_RANGE = (-6.0, 12.0)
+PAGE_WIDTH = 11.0
+CHECK_COLUMNS = (0.085, 0.24, 0.34)
 
 
 def quality_page(
@@ -41,7 +52,8 @@ def quality_page(
     sources: ReferenceSources | None,
     checks: Sequence[Check],
     *,
-    beam: Beam | None = None,
+    image: SkyImage,
+    noise: SkyImage,
     title: str = "",
 ) -> Path:
     """Draw the quality of a mosaic as a PNG, whole or not at all, and return its path.
@@ -54,26 +66,73 @@ def quality_page(
         Measurements at the positions of reference sources; None leaves their panels empty and says so.
     checks
         Listed below the panels with their measured values.
-    beam
-        Drawn behind the position offsets.
+    image, noise
+        The mosaic and its noise map.
     title
         Headline, usually the mosaic's name.
     """
-    figure = Figure(figsize=(11.0, 9.1 + 0.27 * len(checks)), dpi=110, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    pulls = pull(image.data, noise.data)
     bottom = 0.27 * len(checks) + 0.5
-    height = figure.get_figheight()
-    panels = figure.subplots(2, 2, gridspec_kw={"wspace": 0.24, "hspace": 0.32})
-    figure.subplots_adjust(left=0.085, right=0.97, top=1.0 - 0.85 / height, bottom=(bottom + 0.95) / height)
-    draw = (_flux_histogram, _flux_scatter, _completeness_bars)
-    for axes, panel in zip(panels.flat, draw, strict=False):
+    sky_height = float(np.clip(SKY_WIDTH * pulls.shape[0] / pulls.shape[1], 2.4, 5.6))
+    height = 9.1 + sky_height + 0.9 + 0.27 * len(checks)
+    figure = Figure(figsize=(PAGE_WIDTH, height), dpi=110, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    top, low = 1.0 - 0.85 / height, 1.0 - (0.85 + sky_height) / height
+    upper = figure.add_gridspec(1, 2, width_ratios=(2.0, 1.0), wspace=0.24, left=0.085, right=0.97, top=top, bottom=low)
+    _sky(figure.add_subplot(upper[0]), image, pulls)
+    _pixels(figure.add_subplot(upper[1]), pulls)
+    lower = figure.add_gridspec(
+        2, 2, wspace=0.24, hspace=0.32, left=0.085, right=0.97, top=low - 0.95 / height, bottom=(bottom + 0.95) / height
+    )
+    panels = [figure.add_subplot(lower[row, column]) for row in range(2) for column in range(2)]
+    for axes in panels:
         style_axes(axes)
+    for axes, panel in zip(panels, (_flux_histogram, _flux_scatter, _completeness_bars), strict=False):
         panel(axes, sources)
-    style_axes(panels[1, 1])
-    _offsets(panels[1, 1], sources, beam)
+    _offsets(panels[3], sources, image.beam)
     list_checks(figure, checks, bottom, height)
     write_headline(figure, title, verdict_of(checks))
     return save_page(figure, path)
+
+
+def _sky(axes: Axes, image: SkyImage, pulls: NDArray[np.float32]) -> None:
+    """Draw the image in units of its noise, blocks of pixels joined."""
+    label_axes(axes, "Image over noise", "degrees east of the center", "degrees north")
+    joined = max(1, int(np.ceil(pulls.shape[1] / SKY_PIXELS)))
+    ny, nx = (length // joined * joined for length in pulls.shape)
+    blocks = pulls[:ny, :nx].reshape(ny // joined, joined, nx // joined, joined)
+    known = np.isfinite(blocks)
+    count = known.sum(axis=(1, 3))
+    mean = np.where(known, blocks, 0.0).sum(axis=(1, 3)) / np.maximum(count, 1)
+    x0, y0 = image.center_pixel
+    cell = image.cell_deg
+    extent = ((x0 + 0.5) * cell, (x0 + 0.5 - nx) * cell, (-0.5 - y0) * cell, (ny - 0.5 - y0) * cell)
+    shown = axes.imshow(
+        np.where(count > 0, mean, np.nan), origin="lower", extent=extent, cmap="gray_r", vmin=LOWEST_SHOWN,
+        vmax=HIGHEST_SHOWN, interpolation="nearest",
+    )  # fmt: skip
+    bar = axes.figure.colorbar(shown, ax=axes, fraction=0.025, pad=0.015)
+    bar.set_label("sigma", fontsize=9, color=INK)
+    bar.ax.tick_params(labelsize=8, colors=INK, color=FAINT)
+    axes.tick_params(colors=INK, labelsize=9, color=FAINT)
+    for spine in axes.spines.values():
+        spine.set_color(FAINT)
+
+
+def _pixels(axes: Axes, pulls: NDArray[np.float32]) -> None:
+    """Draw how pixels are distributed, beside what noise alone makes."""
+    style_axes(axes)
+    label_axes(axes, "Pixels over noise", "sigma", "pixels")
+    known = pulls[np.isfinite(pulls)]
+    edges = np.linspace(*PIXEL_RANGE, 81)
+    number, _edges = np.histogram(np.clip(known, *PIXEL_RANGE), bins=edges)
+    middle, width = 0.5 * (edges[1:] + edges[:-1]), float(edges[1] - edges[0])
+    axes.stairs(number, edges, color=BLUE, fill=False, linewidth=1.4, label="measured")
+    gauss = known.size * width * np.exp(-0.5 * middle**2) / np.sqrt(2.0 * np.pi)
+    axes.plot(middle, gauss, color=FAINT, linewidth=1.0, linestyle="--", label="noise alone")
+    axes.set_yscale("log")
+    axes.set_ylim(0.5, 2.0 * max(1.0, float(number.max(initial=1))))
+    axes.legend(frameon=False, fontsize=9, loc="upper right", labelcolor=INK)
 
 
 def write_headline(figure: Figure, title: str, verdict: Verdict) -> None:
@@ -225,12 +284,18 @@ def _offsets(axes: Axes, sources: ReferenceSources | None, beam: Beam | None) ->
     axes.text(0.97, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=9, color=INK)
 
 
-def list_checks(figure: Figure, checks: Sequence[Check], bottom: float, height: float) -> None:
-    """List the checks: name, verdict, reason."""
-    figure.text(0.085, bottom / height, "Checks", fontsize=10.5, color=INK, va="center")
+def list_checks(
+    figure: Figure, checks: Sequence[Check], bottom: float, height: float, columns: Sequence[float] = CHECK_COLUMNS
+) -> None:
+    """List the checks: name, verdict, reason, each beginning at a fraction of the page's width."""
+    name, verdict, reason = columns
+    longest = int(REASON_LENGTH * figure.get_figwidth() * (1.0 - reason) / (PAGE_WIDTH * (1.0 - CHECK_COLUMNS[2])))
+    figure.text(name, bottom / height, "Checks", fontsize=10.5, color=INK, va="center")
     for row, check in enumerate(checks):
         y = (bottom - 0.32 - 0.27 * row) / height
-        figure.text(0.085, y, check.name.replace("_", " "), fontsize=9, color=INK, va="center")
-        figure.text(0.24, y, check.verdict.value, fontsize=9, color=COLORS[check.verdict], va="center", weight="bold")
-        reason = check.reason if len(check.reason) <= REASON_LENGTH else check.reason[: REASON_LENGTH - 1] + "…"
-        figure.text(0.34, y, reason, fontsize=8.5, color=FAINT, va="center")
+        figure.text(name, y, check.name.replace("_", " "), fontsize=9, color=INK, va="center")
+        figure.text(
+            verdict, y, check.verdict.value, fontsize=9, color=COLORS[check.verdict], va="center", weight="bold"
+        )
+        told = check.reason if len(check.reason) <= longest else check.reason[: longest - 1] + "…"
+        figure.text(reason, y, told, fontsize=8.5, color=FAINT, va="center")

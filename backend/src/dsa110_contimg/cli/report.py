@@ -1,0 +1,93 @@
+"""`contimg report`: what the pipeline makes of sources whose truth is known."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dsa110_contimg.cli.options import flags_from
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.formats import measurement_set
+from dsa110_contimg.options import ImagingOptions, QAOptions
+from dsa110_contimg.pipeline.blank_tiles import BlankOptions, simulate_blank_tiles
+from dsa110_contimg.pipeline.injection import InjectionOptions, InjectionReport, Load, run_injection
+from dsa110_contimg.qa.checks import Check, Verdict, verdict_of
+from dsa110_contimg.qa.recovery_plots import RecoverySeries, recovery_page
+
+app = typer.Typer(help="How near the pipeline comes to the truth.", no_args_is_help=True)
+
+
+@app.callback()
+def report() -> None:
+    """Hold the pipeline against known truths."""
+
+
+@app.command("truth")
+@flags_from(BlankOptions, "blank")
+@flags_from(InjectionOptions, "injection")
+def truth(
+    ms: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Calibrated sets of neighboring tiles; without any, tiles of noise are simulated."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for truth.png and truth.json.")] = Path(),
+    size: Annotated[int, typer.Option(help="Pixels on a side of a tile; 0 covers the field.")] = 0,
+    cell_arcsec: Annotated[float, typer.Option(help="Pixel size; 0 follows the synthesized beam.")] = 0.0,
+    threads: Annotated[int, typer.Option(help="Threads; 0 uses every core, 1 repeats bits.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    *,
+    blank: BlankOptions,
+    injection: InjectionOptions,
+) -> None:
+    """Inject sources into visibilities, image and coadd them, and plot what comes back against the truth.
+
+    Fluxes, positions, completeness and reliability go into truth.png and truth.json. The exit code is 1 if a figure
+    misses its limit.
+
+    Example: contimg report truth --antennas 40 --tiles 3 --out report
+    """
+    imaging = ImagingOptions(size=size, cell_arcsec=cell_arcsec, threads=threads, smearing=injection.smear)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="contimg_truth_") as scratch:
+        tiles = _given(ms) if ms else simulate_blank_tiles(Path(scratch), blank)
+        console = Console(stderr=True)
+        with console.status("imaging") as status:
+            made = run_injection(
+                tiles, imaging, injection, blank=not ms, progress=lambda doing: status.update(f"imaging {doing}")
+            )
+    checks = made.checks(QAOptions())
+    series = [RecoverySeries(kind, images) for kind, images in made.kinds.items()]
+    page = recovery_page(out / "truth.png", series, checks, _title(ms, blank, made))
+    figures = {"injection": asdict(injection), **made.to_dict(), "checks": [asdict(check) for check in checks]}
+    (out / "truth.json").write_text(json.dumps(figures, indent=1) + "\n")
+    _print(checks, page, made, as_json=as_json)
+    raise typer.Exit(int(verdict_of(checks) is Verdict.FAILED))
+
+
+def _given(paths: list[Path]) -> list[Load]:
+    for path in paths:
+        if "CORRECTED_DATA" not in measurement_set.columns(path):
+            raise BadInputError(f"{path} has no CORRECTED_DATA: calibrate it before sources are injected")
+    return [partial(measurement_set.load, path, "CORRECTED_DATA") for path in paths]
+
+
+def _title(ms: list[Path] | None, blank: BlankOptions, made: InjectionReport) -> str:
+    where = ", ".join(path.name for path in ms) if ms else f"{blank.tiles} tiles of noise, {blank.antennas} antennas"
+    return f"{len(made.sky)} sources injected into {where}"
+
+
+def _print(checks: list[Check], page: Path, made: InjectionReport, *, as_json: bool) -> None:
+    if as_json:
+        told = [asdict(check) for check in checks]
+        typer.echo(json.dumps({"checks": told, "noise_jy": made.noise_jy, "picture": str(page)}, indent=2))
+        return
+    noise = ", ".join(f"{1e3 * value:.2f}" for value in made.noise_jy)
+    typer.echo(f"beam {made.beam.major_arcsec:.0f} x {made.beam.minor_arcsec:.0f} arcsec; noise {noise} mJy/beam")
+    for check in checks:
+        typer.echo(f"{check.verdict:10s} {check.name:24s} {check.reason}")
+    typer.echo(str(page))
