@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.resample import TABLE, TAPS, Grid
+from dsa110_contimg.kernels.resample import TABLE, Grid, value_at
 
 FACES = 12
 # Where each face begins, in units of a face: southward from the pole, and eastward in eighths of a circle.
@@ -93,26 +93,12 @@ def _tile_with(
 ) -> NDArray[np.float32]:
     result = np.full((width, width), np.nan, np.float32)
     face, tile_x, tile_y, side = place
-    steps = table.shape[0] - 1
     for j in prange(width):
         u = (tile_x + (width - j - 0.5) / width) / side
         for i in range(width):
             v = (tile_y + (i + 0.5) / width) / side
             x_in, y_in = _image_pixel(direction(face, u, v), frame, grid)
-            column, line = int(np.floor(x_in)), int(np.floor(y_in))
-            left, low = column - 3, line - 3
-            if left < 0 or low < 0 or left + TAPS > grid.nx or low + TAPS > grid.ny:
-                continue
-            along_x = table[int((x_in - column) * steps + 0.5)]
-            along_y = table[int((y_in - line) * steps + 0.5)]
-            total = np.float32(0.0)
-            for b in range(TAPS):
-                row = image[low + b]
-                part = np.float32(0.0)
-                for a in range(TAPS):
-                    part += along_x[a] * row[left + a]
-                total += along_y[b] * part
-            result[j, i] = total
+            result[j, i] = value_at(table, image, grid, x_in, y_in)
     return result
 
 

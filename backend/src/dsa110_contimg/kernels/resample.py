@@ -123,6 +123,25 @@ def _unsloped(
     return x - move_x, y - move_y, 1.0 + slope_x * move_x + slope_y * move_y
 
 
+@njit(cache=True)
+def value_at(table: NDArray[np.float32], image: NDArray[np.float32], grid: Grid, x: float, y: float) -> np.float32:
+    """Return an image's value between pixels, by a table of weights (steps + 1, 8); NaN where a pixel is missing."""
+    column, line, steps = int(np.floor(x)), int(np.floor(y)), table.shape[0] - 1
+    left, low = column - 3, line - 3
+    if left < 0 or low < 0 or left + TAPS > grid.nx or low + TAPS > grid.ny:
+        return np.float32(np.nan)
+    along_x, along_y = table[int((x - column) * steps + 0.5)], table[int((y - line) * steps + 0.5)]
+    total = np.float32(0.0)
+    for j in range(TAPS):
+        row = image[low + j]
+        even = along_x[0] * row[left] + along_x[2] * row[left + 2]
+        odd = along_x[1] * row[left + 1] + along_x[3] * row[left + 3]
+        even += along_x[4] * row[left + 4] + along_x[6] * row[left + 6]
+        odd += along_x[5] * row[left + 5] + along_x[7] * row[left + 7]
+        total += along_y[j] * (even + odd)
+    return total
+
+
 @njit(parallel=True, cache=True)
 def resample_with(
     table: NDArray[np.float32],
@@ -134,7 +153,6 @@ def resample_with(
 ) -> NDArray[np.float32]:
     """Resample with a table of interpolation weights, shape (steps + 1, 8); see `resample`."""
     result = np.full((out.ny, out.nx), np.nan, np.float32)
-    steps = table.shape[0] - 1
     # The compiler takes no tuple within a tuple into a parallel loop.
     response, limit = behind.response, behind.limit
     xx, xy, yy = behind.spread
@@ -144,21 +162,7 @@ def resample_with(
                 continue
             x_out, y_out, factor = _unsloped(x, y, response, (xx, xy, yy))
             x_in, y_in = _input_pixel(x_out, y_out, out, rotation, grid)
-            column, line = int(np.floor(x_in)), int(np.floor(y_in))
-            left, low = column - 3, line - 3
-            if left < 0 or low < 0 or left + TAPS > grid.nx or low + TAPS > grid.ny:
-                continue
-            along_x = table[int((x_in - column) * steps + 0.5)]
-            along_y = table[int((y_in - line) * steps + 0.5)]
-            total = np.float32(0.0)
-            for j in range(TAPS):
-                row = image[low + j]
-                even = along_x[0] * row[left] + along_x[2] * row[left + 2]
-                odd = along_x[1] * row[left + 1] + along_x[3] * row[left + 3]
-                even += along_x[4] * row[left + 4] + along_x[6] * row[left + 6]
-                odd += along_x[5] * row[left + 5] + along_x[7] * row[left + 7]
-                total += along_y[j] * (even + odd)
-            result[y, x] = factor * total
+            result[y, x] = factor * value_at(table, image, grid, x_in, y_in)
     return result
 
 
