@@ -25,6 +25,17 @@ MAY_OPEN = {"database/session.py"}
 MAY_USE_SYSTEM_FILES = {"processes.py"}
 
 
+def own_rules(tree: ast.Module) -> list[str]:
+    """Return what sets rules of its own for compiling, or asks what the common rules answer wrongly."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "numba"]
+    found = [alias.name for node in imports for alias in node.names if "jit" in alias.name]
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        if any("compiled" in ast.unparse(decorator) for decorator in function.decorator_list):
+            found += [f"{function.name}: {called_name(call)}" for call in calls if called_name(call) == "isfinite"]
+    return found
+
+
 def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
@@ -133,6 +144,12 @@ def test_every_exemption_has_a_reason_and_is_needed() -> None:
         assert needed, f"{entry} is short enough now"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_kernels_are_compiled_by_one_set_of_rules(path: Path) -> None:
+    if name_of(path) != "compiled.py":
+        assert own_rules(tree_of(path)) == []
+
+
 def test_the_rules_can_fail() -> None:
     source = (
         'import os, sqlite3\nX = "/data/in"\nos.environ["A"]\nsqlite3.connect("x")\ndef f():\n' + "    x = 1\n" * 70
@@ -142,3 +159,5 @@ def test_the_rules_can_fail() -> None:
     assert absolute_paths(tree, "x.py") == [(2, "/data/in")]
     assert openings(tree) == [4]
     assert long_functions(tree) == {"f": 71}
+    kernel = "from numba import njit\n@compiled_parallel\ndef f(x):\n    return np.isfinite(x)\n"
+    assert own_rules(ast.parse(kernel)) == ["njit", "f: isfinite"]

@@ -138,7 +138,7 @@ def judge(day: Day, faults: Faults, groups: Sequence[str], plan: Sequence[Arriva
 def measured_once(root: Path, tiles: Sequence[str], mosaics: int) -> None:
     """Check that each tile has its images once, and that each image and mosaic has one set of photometry rows."""
     kinds = Counter(kind for (kind,) in ask(root, "products", "SELECT type FROM images"))
-    per_mosaic = dict.fromkeys(("mosaic", "noise", "weight"), mosaics)
+    per_mosaic = dict.fromkeys(("mosaic", "noise", "weight", "coverage"), mosaics)
     assert kinds == Counter(dict.fromkeys(TILE_IMAGES, len(tiles)) | per_mosaic)
     double = "SELECT image_path, source_id FROM photometry GROUP BY 1, 2 HAVING count(*) > 1"
     assert ask(root, "products", double) == []

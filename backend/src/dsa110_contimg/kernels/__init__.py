@@ -1,1 +1,1 @@
-"""Numba and numpy on plain arrays: no files, units, clocks or logs; imports nothing of ours."""
+"""Numba and numpy on plain arrays: no files, units, clocks or logs."""

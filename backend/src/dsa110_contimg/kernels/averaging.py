@@ -14,8 +14,10 @@ within θ of the phase center. Each row takes the largest n of 1, 2, 4, 8 that l
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import ArrayLike, NDArray
+
+from dsa110_contimg.compiled import compiled_parallel, is_finite
 
 SPEED_OF_LIGHT = 299792458.0
 GROUP_SIZES = (1, 2, 4, 8)
@@ -61,7 +63,7 @@ def channels_per_sample(
     return chosen
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def average_stokes_i(
     vis: NDArray[np.complex64],
     flags: NDArray[np.bool_],
@@ -109,7 +111,7 @@ def average_stokes_i(
                 for pol in range(n_pol):
                     sample += vis[row, chan, pol]
                     good = good and not flags[row, chan, pol]
-                if good and np.isfinite(sample.real) and np.isfinite(sample.imag):
+                if good and is_finite(sample.real) and is_finite(sample.imag):
                     total += sample / np.float32(n_pol)
                     if subtract.size > 0:
                         total -= subtract[index, chan]

@@ -1,11 +1,12 @@
 """Chunks of a three-axis array, as a file holds them, put into their places."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled
 
-@njit(nogil=True, cache=True)
+
+@compiled
 def place_chunks(
     chunks: NDArray[np.generic],
     origins: NDArray[np.int64],

@@ -13,8 +13,10 @@ Rounds of iterations run on the pixels above a fraction of the peak alone; what 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled, compiled_in_place, compiled_parallel
 
 ROUND_DEPTH = 0.6
 """Fraction of the peak down to which one round cleans."""
@@ -30,7 +32,7 @@ class Bilinear(NamedTuple):
     """(n,), the way to the next, 0 to 1."""
 
 
-@njit(cache=True, inline="always")
+@compiled_in_place
 def _level_at(
     y: int, x: int, nodes: tuple[NDArray[np.int64], NDArray[np.float32]], level: NDArray[np.float32]
 ) -> float:
@@ -43,7 +45,7 @@ def _level_at(
     return float((np.float32(1.0) - q) * upper + q * lower)
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def pixels_allowed(
     residual: NDArray[np.float32],
     mask: NDArray[np.bool_],
@@ -78,7 +80,7 @@ def pixels_allowed(
     return out
 
 
-@njit(cache=True)
+@compiled
 def grow_mask(mask: NDArray[np.bool_], pixels: NDArray[np.int32]) -> None:
     """Add pixels, shape (n, 2), and their eight neighbors to a mask, in place."""
     ny, nx = mask.shape
@@ -131,7 +133,7 @@ def clean_pixels(
     return fluxes, iterations, peak
 
 
-@njit(cache=True)
+@compiled
 def _one_round(
     values: NDArray[np.float32],
     pixels: NDArray[np.int32],
@@ -163,7 +165,7 @@ def _one_round(
     return fluxes, iteration
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def _take_off(
     values: NDArray[np.float32],
     pixels: NDArray[np.int32],
@@ -185,7 +187,7 @@ def _take_off(
                     values[j] -= flux * psf[dy, dx]
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def stamp_gaussians(
     image: NDArray[np.float32],
     positions: NDArray[np.float64],

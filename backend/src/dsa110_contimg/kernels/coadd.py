@@ -8,15 +8,17 @@ variance σ²/P², so the best mean of several is
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled_parallel, is_finite
 
 MAD_TO_SIGMA = 1.482602218505602
 CLIP_SIGMA = 4.0
 SAMPLE = 500_000
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def accumulate(
     sums: NDArray[np.float32],
     image: NDArray[np.float32],
@@ -44,7 +46,7 @@ def accumulate(
     for y in prange(image.shape[0]):
         for x in range(image.shape[1]):
             response, value = beam[y, x], image[y, x]
-            if not (response >= beam_limit and np.isfinite(value)):
+            if not (response >= beam_limit and is_finite(value)):
                 continue
             j, i = y + corner[0], x + corner[1]
             sums[0, j, i] += np.float32(weight * response * value)
@@ -71,7 +73,7 @@ def accumulate_numpy(
     sums[3][window] += keep
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def finish(sums: NDArray[np.float32], beam_limit: float) -> None:
     """Turn running sums in place into image, weight, noise and number of images.
 
@@ -88,7 +90,7 @@ def finish(sums: NDArray[np.float32], beam_limit: float) -> None:
                 sums[3, y, x] = np.float32(0.0)
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def usable_edges(
     beam: NDArray[np.float32], image: NDArray[np.float32], beam_limit: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -111,18 +113,18 @@ def usable_edges(
     low, high = np.full(nx, ny), np.full(nx, -1)
     for y in prange(ny):
         for x in range(nx):
-            if beam[y, x] >= beam_limit and np.isfinite(image[y, x]):
+            if beam[y, x] >= beam_limit and is_finite(image[y, x]):
                 left[y] = min(left[y], x)
                 right[y] = x
     for y in range(ny):
         for x in range(left[y], right[y] + 1):
-            if beam[y, x] >= beam_limit and np.isfinite(image[y, x]):
+            if beam[y, x] >= beam_limit and is_finite(image[y, x]):
                 low[x] = min(low[x], y)
                 high[x] = y
     return left, right, low, high
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def gaussian_taper(spectrum: NDArray[np.complex64], n_x: int, matrix: tuple[float, float, float], scale: float) -> None:
     """Convolve with a Gaussian of integral *scale*: multiply a real image's spectrum in place.
 

@@ -6,9 +6,10 @@ satellites do. A baseline is flagged where the means of both of its antennas sta
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.medians import MAD_TO_SIGMA, median
 from dsa110_contimg.kernels.sumthreshold import ABSENT, FOUND, GOOD, search_channels, search_drifts, search_times
 
@@ -18,7 +19,7 @@ COMMON_FIRST = 4.2
 LONGEST_LINE = 16
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def antenna_power(
     power: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64], n_antenna: int
 ) -> NDArray[np.float32]:
@@ -42,7 +43,7 @@ def antenna_power(
     return out
 
 
-@njit(cache=True)
+@compiled
 def _in_scatters(total: NDArray[np.float32], number: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Fill *out* with (total/number − median) · √(number/largest number) / scatter."""
     largest, count = number.max(), 0
@@ -65,7 +66,7 @@ def _in_scatters(total: NDArray[np.float32], number: NDArray[np.float32], out: N
                 out[t, chan] = (out[t, chan] - middle) / scatter * np.sqrt(number[t, chan] / largest)
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def find_common(excess: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return where an antenna's mean power stands out, also along drifts; in and out (n_antenna, n_time, n_chan)."""
     n_antenna, n_time, n_chan = excess.shape

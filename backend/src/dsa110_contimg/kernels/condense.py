@@ -16,9 +16,10 @@ Before, each row is turned to a phase reference of its own, exp(−2πi w d f/c)
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled_parallel
 from dsa110_contimg.kernels.interpolate import PLACES
 
 SPEED_OF_LIGHT = 299792458.0
@@ -49,7 +50,7 @@ def points_per_row(
     return np.where(kept, n_sample, points), np.where(kept, 0.0, step)
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def place_points(
     uvw_m: NDArray[np.float64],
     freq_hz: NDArray[np.float64],
@@ -87,7 +88,7 @@ def place_points(
             rest[at] = rest_m[row] * scale
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@compiled_parallel
 def condense(
     samples: tuple[NDArray[np.complex64], NDArray[np.float32]],
     freq_hz: NDArray[np.float64],
@@ -143,7 +144,7 @@ def condense(
                     bands[at + j, d] += scaled * near[j + d]
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@compiled_parallel
 def take_off(
     points: NDArray[np.complex64],
     bands: NDArray[np.float32],
@@ -184,7 +185,7 @@ def take_off(
             points[begin + p] -= total
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def power_of_phase(
     points: NDArray[np.complex64], theta: NDArray[np.float32], power: int, out: NDArray[np.complex64]
 ) -> None:

@@ -10,11 +10,13 @@ with σ the noise of the real (or imaginary) part: whatever of the sky changes s
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled_parallel, is_finite
 
-@njit(cache=True, parallel=True)
+
+@compiled_parallel
 def correct(
     vis: NDArray[np.complex64],
     flags: NDArray[np.bool_],
@@ -46,7 +48,7 @@ def correct(
                 factor = inverse[epoch, p, chan, pol] * np.conj(inverse[epoch, q, chan, pol])
                 square = factor.real * factor.real + factor.imag * factor.imag
                 value = vis[row, chan, pol] * factor
-                if not (np.isfinite(value.real) and np.isfinite(value.imag)):
+                if not (is_finite(value.real) and is_finite(value.imag)):
                     vis[row, chan, pol], flags[row, chan, pol] = 0.0, True
                 elif square > 0.0:
                     vis[row, chan, pol] = value
@@ -58,7 +60,7 @@ def correct(
             weights[row, pol] *= np.float32(count / power) if count else np.float32(0.0)
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def noise_variance(
     vis: NDArray[np.complex64],
     flags: NDArray[np.bool_],

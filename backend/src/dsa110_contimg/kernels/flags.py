@@ -5,9 +5,10 @@ the first step that flagged it. What has a reason keeps it.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.medians import channel_medians, count_up_to, median
 from dsa110_contimg.kernels.sumthreshold import close_gaps
 
@@ -15,7 +16,7 @@ HIGHEST_MIDDLE = 10.0
 """No filter makes a channel stronger than so many times the band's median: more is cut off in means."""
 
 
-@njit(cache=True)
+@compiled
 def _powers(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], out: NDArray[np.float32]) -> bool:
     """Fill |V|² of a row's good samples, −1 where there are none; return whether some are not good."""
     high, none, zero = np.float32(np.inf), np.float32(-1.0), np.float32(0.0)
@@ -25,7 +26,7 @@ def _powers(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], out: NDArray
     return count_up_to(out, zero) > 0.0
 
 
-@njit(cache=True)
+@compiled
 def places(line: NDArray[np.uint8], out: NDArray[np.int32]) -> int:
     """Fill in where a line is not zero, and return at how many places; most of it is zero, eight samples at a look."""
     whole, count = line.size // 8, 0
@@ -39,7 +40,7 @@ def places(line: NDArray[np.uint8], out: NDArray[np.int32]) -> int:
     return count
 
 
-@njit(cache=True)
+@compiled
 def _enter_empty(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], pol: int, codes: tuple[int, int]) -> int:
     """Enter codes[0] for empty samples of a row without a reason, or with codes[1]; return how many have a reason."""
     bad = 0
@@ -52,7 +53,7 @@ def _enter_empty(vis: NDArray[np.complex64], reasons: NDArray[np.uint8], pol: in
     return bad
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def first_look(
     vis: NDArray[np.complex64],
     reasons: NDArray[np.uint8],
@@ -100,7 +101,7 @@ def first_look(
     return middles, bad
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def antenna_means(
     middles: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64], n_antenna: int
 ) -> NDArray[np.float32]:
@@ -122,7 +123,7 @@ def antenna_means(
     return out
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def enter_rows(reasons: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
     """Enter a code for every good sample of each row that has one, (n_row,)."""
     for row in prange(reasons.shape[0]):
@@ -130,14 +131,14 @@ def enter_rows(reasons: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
             _enter_line(reasons[row].reshape(-1), codes[row])
 
 
-@njit(cache=True)
+@compiled
 def _enter_line(line: NDArray[np.uint8], code: int) -> None:
     new = np.uint8(code)
     for i in range(line.size):
         line[i] = line[i] if line[i] else new
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def enter_channels(reasons: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None:
     """Enter a code for every good sample of each channel that has one, (n_chan,)."""
     chosen = np.flatnonzero(codes)
@@ -148,7 +149,7 @@ def enter_channels(reasons: NDArray[np.uint8], codes: NDArray[np.uint8]) -> None
                     reasons[row, chan, pol] = codes[chan]
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def enter_flags(reasons: NDArray[np.uint8], flags: NDArray[np.bool_], code: int) -> None:
     """Enter a code for every flagged sample that has no reason."""
     for row in prange(reasons.shape[0]):
@@ -158,7 +159,7 @@ def enter_flags(reasons: NDArray[np.uint8], flags: NDArray[np.bool_], code: int)
                     reasons[row, chan, pol] = code
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def enter_common(
     reasons: NDArray[np.uint8],
     baselines: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
@@ -198,7 +199,7 @@ def enter_common(
                         line[chan, pol] = code
 
 
-@njit(cache=True)
+@compiled
 def _shared(
     level: NDArray[np.uint8],
     who: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]],
@@ -212,7 +213,7 @@ def _shared(
         out[chan] = (strong & ((one[chan] & two[chan]) | always[chan])) | (none & always[chan])
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def finish_baselines(
     reasons: NDArray[np.uint8],
     order: NDArray[np.int64],
@@ -260,7 +261,7 @@ def finish_baselines(
                 _enter_line(line.reshape(-1), codes[3])
 
 
-@njit(cache=True)
+@compiled
 def _may_close(line: NDArray[np.bool_], least: float, where: NDArray[np.int32]) -> bool:
     """Return whether a line may have gaps that close: one gap takes *least* samples around it, k gaps k times as many.
 
@@ -276,7 +277,7 @@ def _may_close(line: NDArray[np.bool_], least: float, where: NDArray[np.int32]) 
     return 2 * longest >= least
 
 
-@njit(cache=True)
+@compiled
 def _close_plane(found: NDArray[np.bool_], gap: float, where: NDArray[np.int32]) -> None:
     """Close gaps along times and along channels, each from what was found."""
     n_time, n_chan = found.shape
@@ -294,7 +295,7 @@ def _close_plane(found: NDArray[np.bool_], gap: float, where: NDArray[np.int32])
     found[:] = across
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def count_reasons(
     reasons: NDArray[np.uint8], moment: NDArray[np.int64], n_moment: int, n_reason: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -323,20 +324,20 @@ def count_reasons(
     return by_row, by_moment
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def set_flags(flags: NDArray[np.bool_], reasons: NDArray[np.uint8], last: int) -> None:
     """Flag exactly what has a reason from 1 to *last*."""
     for row in prange(reasons.shape[0]):
         _flag_line(reasons[row].reshape(-1), np.uint8(last), flags[row].reshape(-1))
 
 
-@njit(cache=True)
+@compiled
 def _flag_line(line: NDArray[np.uint8], last: np.uint8, out: NDArray[np.bool_]) -> None:
     for i in range(out.size):
         out[i] = (line[i] > 0) & (line[i] <= last)
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def rows_with_data(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which rows have an unflagged sample, (n_row,), at the first that is found."""
     found = np.zeros(flags.shape[0], np.bool_)

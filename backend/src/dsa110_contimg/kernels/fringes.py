@@ -9,13 +9,14 @@ thread can move each subband of a tile.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled
 
 SPEED_OF_LIGHT = 299792458.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def rotate_into(
     raw: NDArray[np.complex64],
     bad: NDArray[np.bool_],

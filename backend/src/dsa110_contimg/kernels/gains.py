@@ -21,8 +21,10 @@ square (exact where all baselines weigh the same).
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled, compiled_parallel
 
 FAR = 9.0
 ROBUST_ROUNDS = 3
@@ -53,7 +55,7 @@ class Rules(NamedTuple):
 DEFAULT = Rules()
 
 
-@njit(cache=True, fastmath=True)
+@compiled
 def _antenna_sums(
     equations: Equations, gains: NDArray[np.complex128]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
@@ -73,7 +75,7 @@ def _antenna_sums(
     return top, bottom
 
 
-@njit(cache=True)
+@compiled
 def _alternate(equations: Equations, gains: NDArray[np.complex128], phase_only: bool, tolerance: float) -> None:
     """Improve the gains in place until they move by less than the tolerance."""
     for iteration in range(MAX_ITERATIONS):
@@ -94,7 +96,7 @@ def _alternate(equations: Equations, gains: NDArray[np.complex128], phase_only: 
             break
 
 
-@njit(cache=True)
+@compiled
 def _start(equations: Equations, gains: NDArray[np.complex128], phase_only: bool) -> None:
     """Fill in first gains where none are known: phases from the best-connected antenna, one amplitude for all."""
     cross_re, cross_im, power = equations
@@ -109,7 +111,7 @@ def _start(equations: Equations, gains: NDArray[np.complex128], phase_only: bool
             gains[p] = size if abs(toward) == 0.0 else size * toward / abs(toward)
 
 
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled
 def _misfits(
     equations: Equations, gains: NDArray[np.complex128], phase_only: bool
 ) -> tuple[NDArray[np.float64], float]:
@@ -145,7 +147,7 @@ def _misfits(
     return misfit, np.median(values[:count]) / (to_mean * max(1.0 - used / count, LEAST_FREEDOM))
 
 
-@njit(cache=True)
+@compiled
 def _weigh_down(misfit: NDArray[np.float64], noise: float, weights: NDArray[np.float64]) -> bool:
     """Set the weight of each baseline, one up to three sigma; return whether any has changed much."""
     limit, changed = FAR * noise, False
@@ -157,7 +159,7 @@ def _weigh_down(misfit: NDArray[np.float64], noise: float, weights: NDArray[np.f
     return changed
 
 
-@njit(cache=True)
+@compiled
 def _own_noise(misfit: NDArray[np.float64], weights: NDArray[np.float64], noise: float) -> NDArray[np.float64]:
     """Return each antenna's s²: the whole array's, but for antennas whose own misfits are far above it."""
     n_ant = misfit.shape[0]
@@ -173,7 +175,7 @@ def _own_noise(misfit: NDArray[np.float64], weights: NDArray[np.float64], noise:
     return own
 
 
-@njit(cache=True)
+@compiled
 def _drop_lonely(cross: NDArray[np.complex128], power: NDArray[np.float64], fewest: int) -> None:
     """Zero the equations of antennas with fewer baselines than *fewest*, until none is left."""
     n_ant, again = power.shape[0], True
@@ -189,7 +191,7 @@ def _drop_lonely(cross: NDArray[np.complex128], power: NDArray[np.float64], fewe
                 again = True
 
 
-@njit(cache=True)
+@compiled
 def solve_one(
     cross: NDArray[np.complex128],
     power: NDArray[np.float64],
@@ -226,7 +228,7 @@ def solve_one(
     return gains, snr
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def _solve_all(
     cross: NDArray[np.complex128],
     power: NDArray[np.float64],

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import ducc0
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled_in_place, compiled_parallel
 from dsa110_contimg.kernels.condense import power_of_phase
 
 UNIT_FREQUENCY = np.array([299792458.0])
@@ -130,7 +131,7 @@ class Flat:
         return out
 
 
-@njit(cache=True, inline="always")
+@compiled_in_place
 def _depth_at(x: int, y: int, size: int, cell_rad: float, depth: tuple[float, float]) -> np.float32:
     """Return y = (n − 1 − d)/h of a pixel; the series turns n − 1 of (l', m') and of (l, m) alike."""
     square = ((x - size // 2) ** 2 + (y - size // 2) ** 2) * cell_rad * cell_rad
@@ -138,7 +139,7 @@ def _depth_at(x: int, y: int, size: int, cell_rad: float, depth: tuple[float, fl
     return np.float32((below - depth[0]) / depth[1])
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def _add_term(
     plane: NDArray[np.complex64], cell_rad: float, depth: tuple[float, float], power: int, total: NDArray[np.float32]
 ) -> None:
@@ -151,7 +152,7 @@ def _add_term(
             total[y, x] += factor * plane[y, x].real
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def _times_depth(plane: NDArray[np.complex64], cell_rad: float, depth: tuple[float, float]) -> None:
     size = plane.shape[0]
     for y in prange(size):

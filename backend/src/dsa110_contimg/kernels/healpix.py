@@ -17,9 +17,10 @@ and so are its weights: eight in each axis, surface brightness, a missing pixel 
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.resample import TABLE, Grid, value_at
 
 FACES = 12
@@ -28,7 +29,7 @@ _SOUTH = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4], np.float64)
 _EAST = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7], np.float64)
 
 
-@njit(cache=True)
+@compiled
 def tile_place(order: int, tile: int) -> tuple[int, int, int]:
     """Return (face, x, y) of a tile in the nested order."""
     face = tile >> (2 * order)
@@ -39,7 +40,7 @@ def tile_place(order: int, tile: int) -> tuple[int, int, int]:
     return face, x, y
 
 
-@njit(cache=True)
+@compiled
 def direction(face: int, u: float, v: float) -> tuple[float, float, float]:
     """Return the unit vector (x, y, z) of a place on a face, 0 <= u, v <= 1."""
     south = _SOUTH[face] - u - v
@@ -61,7 +62,7 @@ def direction(face: int, u: float, v: float) -> tuple[float, float, float]:
     return across * np.cos(phi), across * np.sin(phi), z
 
 
-@njit(cache=True)
+@compiled
 def _image_pixel(sky: tuple[float, float, float], frame: NDArray[np.float64], grid: Grid) -> tuple[float, float]:
     """Return the position of a direction in an image; (−1e9, −1e9) behind its tangent plane."""
     if frame[2, 0] * sky[0] + frame[2, 1] * sky[1] + frame[2, 2] * sky[2] <= 0.0:
@@ -71,7 +72,7 @@ def _image_pixel(sky: tuple[float, float, float], frame: NDArray[np.float64], gr
     return grid.x_ref - east / grid.cell, grid.y_ref + north / grid.cell
 
 
-@njit(cache=True)
+@compiled
 def touches(order: int, tile: int, frame: NDArray[np.float64], grid: Grid) -> bool:
     """Return whether a tile can have a pixel in common with an image; it may say yes where it has none."""
     face, tile_x, tile_y = tile_place(order, tile)
@@ -82,7 +83,7 @@ def touches(order: int, tile: int, frame: NDArray[np.float64], grid: Grid) -> bo
     return -reach <= x <= grid.nx + reach and -reach <= y <= grid.ny + reach
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def _tile_with(
     table: NDArray[np.float32],
     image: NDArray[np.float32],

@@ -19,10 +19,11 @@ What is too faint on each baseline is looked for in what baselines share (`commo
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.lines import FAST, fill_line
+from dsa110_contimg.compiled import compiled, compiled_parallel
+from dsa110_contimg.kernels.lines import fill_line
 from dsa110_contimg.kernels.medians import median
 from dsa110_contimg.kernels.residuals import clip, find_levels, less_channels, less_times, power_of
 from dsa110_contimg.kernels.sumthreshold import ABSENT, FOUND, GOOD, search_channels, search_times
@@ -56,7 +57,7 @@ LONGEST_LINE = 16
 LONGEST_BURST = 64
 
 
-@njit(cache=True)
+@compiled
 def _variance(power: Planes, weight: Planes, scratch: Line) -> float:
     """Return σ² of the real part from the median of |D|² where there is one, which is 2 ln 2 σ² for noise."""
     flat, good, stride, count = power.reshape(-1), weight.reshape(-1), power.size // SAMPLE + 1, 0
@@ -66,14 +67,14 @@ def _variance(power: Planes, weight: Planes, scratch: Line) -> float:
     return median(scratch, count) / RAYLEIGH if count else 0.0
 
 
-@njit(cache=True)
+@compiled
 def _chi(n: int) -> tuple[float, float]:
     """Return median and scatter of √(Σ |D|²/σ²) over n polarizations."""
     part = 1.0 - 1.0 / (9.0 * n)
     return part * np.sqrt(2.0 * n * part), 0.707 - 0.054 / n
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _add(power: Line, variance: float, total: Line, number: Line) -> None:
     """Add |D|²/σ² of one polarization to the sum of all, and count."""
     scale, most = np.float32(1.0 / variance if variance > 0.0 else 0.0), np.float32(1e6)
@@ -84,7 +85,7 @@ def _add(power: Line, variance: float, total: Line, number: Line) -> None:
         number[chan] += fine
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _finish(total: Line, number: Line, n_pol: int, x: Line, states: Line8) -> None:
     """Turn Σ |D|²/σ² into a mean where some polarizations lack, and that into x; set the states."""
     whole, alone = _chi(n_pol), _chi(1)
@@ -98,7 +99,7 @@ def _finish(total: Line, number: Line, n_pol: int, x: Line, states: Line8) -> No
         states[chan] = GOOD if number[chan] > zero else ABSENT
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _store(total: Line, number: Line, n_pol: int, level: Line8) -> None:
     """Keep the larger of what is kept and the power, in steps."""
     least, zero, one = np.float32(n_pol), np.float32(0.0), np.float32(1.0)
@@ -108,7 +109,7 @@ def _store(total: Line, number: Line, n_pol: int, level: Line8) -> None:
         level[chan] = np.uint8(max(np.float32(level[chan]), new))
 
 
-@njit(cache=True)
+@compiled
 def _standardize(planes: Planes, variances: NDArray[np.float64], lines: Planes, state: Plane8, power: Plane8) -> None:
     """Turn |D|² of all polarizations into x, which takes the place of the first; set the states.
 
@@ -126,7 +127,7 @@ def _standardize(planes: Planes, variances: NDArray[np.float64], lines: Planes, 
         _finish(total, number, n_pol, planes[0, t], state[t])
 
 
-@njit(cache=True)
+@compiled
 def _merge(found: Plane8, state: Plane8) -> int:
     """Add what is FOUND; return how much there is now."""
     line, states, count = found.reshape(-1), state.reshape(-1), 0
@@ -136,7 +137,7 @@ def _merge(found: Plane8, state: Plane8) -> int:
     return count
 
 
-@njit(cache=True)
+@compiled
 def _keep(found: Plane8, state: Plane8) -> None:
     """Leave out of a search what another one has found."""
     line, states = found.reshape(-1), state.reshape(-1)
@@ -144,7 +145,7 @@ def _keep(found: Plane8, state: Plane8) -> None:
         states[i] = FOUND if line[i] and states[i] == GOOD else states[i]
 
 
-@njit(cache=True)
+@compiled
 def _forget(found: Plane8, state: Planes8, half_times: int) -> None:
     """Forget what was found where it is judged anew: by both residuals, or by that across times if it is free of sky.
 
@@ -157,7 +158,7 @@ def _forget(found: Plane8, state: Planes8, half_times: int) -> None:
         line[i] = np.uint8(0) if along[i] | (across[i] & alone) == GOOD else line[i]
 
 
-@njit(cache=True)
+@compiled
 def _allow(x: Planes4, found: Plane8, lenient: bool, allowed: Planes) -> None:
     """Let in means what was not found and, if *lenient*, what is not strong.
 
@@ -170,7 +171,7 @@ def _allow(x: Planes4, found: Plane8, lenient: bool, allowed: Planes) -> None:
         free[i] = np.float32(1.0) if quiet | (line[i] == 0) else np.float32(0.0)
 
 
-@njit(cache=True)
+@compiled
 def _allow_for_sky(power: NDArray[np.float32], across: int, turn: float, sky: float) -> None:
     """Make |D|² at the ends, whose neighbors lie on one side, smaller where the sky may leave as much as the noise.
 
@@ -187,7 +188,7 @@ def _allow_for_sky(power: NDArray[np.float32], across: int, turn: float, sky: fl
                 power[place] *= scale
 
 
-@njit(cache=True)
+@compiled
 def _look(
     u: Planes4,
     half: NDArray[np.int64],
@@ -221,7 +222,7 @@ def _look(
             variances[across, pol] = max(variance, LEAST_SIGMA**2 * amplitude2)
 
 
-@njit(cache=True)
+@compiled
 def _judge(
     u: Planes4,
     half: NDArray[np.int64],
@@ -240,7 +241,7 @@ def _judge(
         _standardize(planes[across], scratch[3][across], lines, state[across], own)
 
 
-@njit(cache=True)
+@compiled
 def _search_baseline(
     u: Planes4, half: NDArray[np.int64], turn: NDArray[np.float64], first: float, work: Work, power: Plane8
 ) -> None:
@@ -271,7 +272,7 @@ def _search_baseline(
     _merge(found, state[1])
 
 
-@njit(cache=True)
+@compiled
 def _work(n_pol: int, n_time: int, n_chan: int) -> tuple[Planes4, Work]:
     """Return what one thread works in."""
     plane, four = (n_time, n_chan), (n_pol, 2, n_time, n_chan)
@@ -283,7 +284,7 @@ def _work(n_pol: int, n_time: int, n_chan: int) -> tuple[Planes4, Work]:
     return u, (np.empty(plane, np.uint8), np.empty((2, n_time, n_chan), np.uint8), planes, sums, lines, scratch)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _fill(vis: Complex, reasons: Plane8, shape: NDArray[np.float32], t: int, u: Planes4) -> bool:
     """Fill one integration of u with V over the shape of the band; return whether there is anything in it."""
     zero, any_good = np.float32(0.0), False
@@ -300,7 +301,7 @@ def _fill(vis: Complex, reasons: Plane8, shape: NDArray[np.float32], t: int, u: 
     return any_good
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def find_interference(
     vis: NDArray[np.complex64],
     reasons: NDArray[np.uint8],
@@ -347,7 +348,7 @@ def find_interference(
                     _enter(reasons[rows[t]], work[0][t], search[1])
 
 
-@njit(cache=True)
+@compiled
 def _enter(reasons: Plane8, found: NDArray[np.uint8], code: int) -> None:
     for chan in np.flatnonzero(found):
         for pol in range(reasons.shape[1]):

@@ -5,37 +5,36 @@ overlap the others for the same reason.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-FAST = {"nnan", "ninf", "nsz", "reassoc", "contract", "arcp"}
-"""Liberties with rounding that let sums be made in any order; there is no NaN."""
+from dsa110_contimg.compiled import compiled
+
 Line = NDArray[np.float32]
 Numbers = NDArray[np.float32] | NDArray[np.uint8]
 
 
-@njit(cache=True)
+@compiled
 def fill_line(out: Numbers, value: np.float32 | np.uint8) -> None:
     """Fill a line with one value."""
     for i in range(out.size):
         out[i] = value
 
 
-@njit(cache=True)
+@compiled
 def copy_line(line: Numbers, out: Numbers) -> None:
     """Copy as much as *out* has room for."""
     for i in range(out.size):
         out[i] = line[i]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def add_lines(one: Line, other: Line, factor: np.float32, out: Line) -> None:
     """Fill *out* with one + factor · other."""
     for i in range(out.size):
         out[i] = one[i] + factor * other[i]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def add_to(total: Line, line: Line, factor: np.float32) -> None:
     """Add factor · line to *total*."""
     for i in range(total.size):

@@ -1,8 +1,9 @@
 """Medians by counting and by sorting networks; scatter as 1.4826 MAD, a Gaussian's standard deviation."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled
 
 MAD_TO_SIGMA = 1.4826
 BLOCK = 256
@@ -12,7 +13,7 @@ INFINITE = 0x7F800000
 """Bits of an infinite float32."""
 
 
-@njit(cache=True, fastmath={"nnan", "ninf", "nsz", "reassoc"})
+@compiled
 def count_up_to(values: NDArray[np.float32], limit: np.float32) -> float:
     """Return how many values are not above a limit, counted in float32, which is exact to 2²⁴."""
     one, zero, number = np.float32(1.0), np.float32(0.0), np.float32(0.0)
@@ -21,7 +22,7 @@ def count_up_to(values: NDArray[np.float32], limit: np.float32) -> float:
     return float(number)
 
 
-@njit(cache=True)
+@compiled
 def select(values: NDArray[np.float32], rank: int) -> float:
     """Return what stands at *rank* when the values, without NaN, are in order.
 
@@ -41,13 +42,13 @@ def select(values: NDArray[np.float32], rank: int) -> float:
     return float(number[0])
 
 
-@njit(cache=True)
+@compiled
 def median(values: NDArray[np.float32], count: int) -> float:
     """Return the upper median of the first *count* values."""
     return select(values[:count], count // 2)
 
 
-@njit(cache=True)
+@compiled
 def _exchange(low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
     """Order two rows element by element: the vector instruction that the sorting network is made of.
 
@@ -59,7 +60,7 @@ def _exchange(low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
         high[chan] = np.maximum(x, y)
 
 
-@njit(cache=True)
+@compiled
 def sort_columns(table: NDArray[np.float32]) -> None:
     """Sort each column of (n_time, n_chan) by merge exchange (Knuth, TAOCP 3, 5.2.2 M), all columns at once."""
     n, top = table.shape[0], 1
@@ -78,7 +79,7 @@ def sort_columns(table: NDArray[np.float32]) -> None:
         width //= 2
 
 
-@njit(cache=True)
+@compiled
 def _sortable(line: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Put what is no sample behind all others."""
     zero, last = np.float32(0.0), np.float32(LAST)
@@ -86,7 +87,7 @@ def _sortable(line: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         out[i] = line[i] if line[i] >= zero else last
 
 
-@njit(cache=True)
+@compiled
 def channel_medians(amp: NDArray[np.float32], scratch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the median over time of each channel's good samples; −1 where there are none."""
     n_time, n_chan = amp.shape

@@ -11,9 +11,10 @@ A noise map of a mosaic is checked in cells smaller than the beam: one value eac
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.medians import median
 
 FloatArray = NDArray[np.float64]
@@ -80,7 +81,7 @@ def robust_sigma(values: FloatArray) -> tuple[float, float]:
     return middle, float(MAD_TO_SIGMA * np.median(np.abs(values - middle)))
 
 
-@njit(cache=True)
+@compiled
 def _clipped(values: FloatArray) -> tuple[float, float]:
     """Return the median and the sigma (from the MAD) of a sample whose outliers are clipped in rounds."""
     middle = np.median(values)
@@ -95,7 +96,7 @@ def _clipped(values: FloatArray) -> tuple[float, float]:
     return middle, sigma
 
 
-@njit(cache=True)
+@compiled
 def _annuli(
     plane: NDArray[np.floating],
     usable: NDArray[np.bool_],
@@ -147,7 +148,7 @@ def local_noise(
     return np.asarray(background), np.asarray(sigma)
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def pull_in_cells(
     image: NDArray[np.float32], noise: NDArray[np.float32], step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -173,7 +174,7 @@ def pull_in_cells(
     return middle, largest
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def scale_bilinear(plane: NDArray[np.float32], factors: FloatArray, block: float) -> None:
     """Multiply a plane in place by factors that hold in the middles of square blocks, linear between them.
 
@@ -200,7 +201,7 @@ def scale_bilinear(plane: NDArray[np.float32], factors: FloatArray, block: float
             plane[y, x] *= np.float32((1.0 - up) * below + up * above)
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def box_levels(
     plane: NDArray[np.float32], edges: NDArray[np.int64], step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

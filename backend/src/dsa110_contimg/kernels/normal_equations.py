@@ -18,9 +18,10 @@ left out altogether (`drop_absurd`): one of a million times would be all that a 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.baselines import BaselineRows
 
 FAR = 9.0
@@ -30,8 +31,6 @@ ENOUGH_CELLS = 800
 ENOUGH_FOR_MEDIAN = 200
 CHANNEL_STRIDE = 4
 LEAST_NOISE = 1e-9
-# Sums may be reordered, but what is no number must stay recognizable.
-REORDER = {"reassoc", "contract", "arcp", "nsz"}
 
 
 class Equations(NamedTuple):
@@ -41,7 +40,7 @@ class Equations(NamedTuple):
     power: NDArray[np.float32]
 
 
-@njit(cache=True, parallel=True, fastmath=REORDER)
+@compiled_parallel
 def _accumulate(
     vis: NDArray[np.complex64],
     flags: NDArray[np.bool_],
@@ -100,7 +99,7 @@ def accumulate(
     return Equations(*_accumulate(vis, flags, weights, model, rows, interval, int(interval.max()) + 1))
 
 
-@njit(cache=True)
+@compiled
 def _strengths(
     cross: NDArray[np.complex64], power: NDArray[np.float32], stride: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -119,7 +118,7 @@ def _strengths(
     return strength[:count], weight[:count]
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def drop_absurd(cells: Equations) -> None:
     """Zero the cells whose |A|²/B² is 300 times the median of their baseline, in place.
 
@@ -144,7 +143,7 @@ def drop_absurd(cells: Equations) -> None:
                         power[base, slot, chan, pol] = 0.0
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def _mean_misfit(
     cells: Equations, total: NDArray[np.complex64], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -201,7 +200,7 @@ def noise_power(cells: Equations, total: NDArray[np.complex64], rows: BaselineRo
     return noise
 
 
-@njit(cache=True, parallel=True, fastmath=REORDER)
+@compiled_parallel
 def _combine(
     cells: Equations,
     known: NDArray[np.complex64] | None,

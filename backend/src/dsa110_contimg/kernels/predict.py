@@ -23,8 +23,10 @@ an inner loop of single-precision multiplications that the compiler turns into v
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled, compiled_in_place, compiled_parallel
 
 SPEED_OF_LIGHT = 299792458.0
 BLOCK = 32
@@ -75,7 +77,7 @@ def taper_axes(
     return np.ascontiguousarray(np.stack([major, minor], axis=1))
 
 
-@njit(cache=True, inline="always")
+@compiled_in_place
 def exponent(axes: NDArray[np.float64], u: float, v: float, w: float) -> float:
     """Return −log T / f² of one Gaussian on one baseline, s²."""
     along = axes[0, 0] * u + axes[0, 1] * v + axes[0, 2] * w
@@ -103,19 +105,19 @@ def motion_axis(lmn: NDArray[np.float64], dec0_rad: float, integration_s: float)
     return np.asarray(turned * (EARTH_TURN_RAD_S * integration_s / SPEED_OF_LIGHT))[:, None, :]
 
 
-@njit(cache=True)
+@compiled
 def along_axis(axis: NDArray[np.float64], u: float, v: float, w: float) -> float:
     """Return b·axis."""
     return float(axis[0] * u + axis[1] * v + axis[2] * w)
 
 
-@njit(cache=True)
+@compiled
 def sinc(x: float) -> float:
     """Return sin πx / πx."""
     return 1.0 if abs(x) < 1e-6 else float(np.sin(np.pi * x) / (np.pi * x))
 
 
-@njit(cache=True)
+@compiled
 def _fill_smeared(
     flux: NDArray[np.float32],
     motion_s: float,
@@ -134,7 +136,7 @@ def _fill_smeared(
             out[start + k] = flux[start + k] * (np.float32(low) + slope * np.float32(k))
 
 
-@njit(cache=True)
+@compiled
 def _fill_tapered(
     flux: NDArray[np.float32], exponent_s2: float, first_hz: float, step_hz: float, out: NDArray[np.float32]
 ) -> None:
@@ -148,7 +150,7 @@ def _fill_tapered(
         ratio *= bend
 
 
-@njit(cache=True)
+@compiled
 def _fill_weakened(
     flux: NDArray[np.float32],
     axes: NDArray[np.float64],
@@ -172,7 +174,7 @@ def _fill_weakened(
     return weakened
 
 
-@njit(cache=True, inline="always")
+@compiled_in_place
 def _fill_powers(re: NDArray[np.float32], im: NDArray[np.float32], phase: float, turn: float) -> None:
     """Fill exp(i (phase + k turn)) for k = 0, 1, 2 ...: four interleaved chains hide the multiplier's latency."""
     single = complex(np.cos(turn), np.sin(turn))
@@ -193,7 +195,7 @@ def _fill_powers(re: NDArray[np.float32], im: NDArray[np.float32], phase: float,
         chain3 *= step
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@compiled_parallel
 def predict_evenly_spaced(
     uvw_m: NDArray[np.float64],
     time_index: NDArray[np.int64],

@@ -28,9 +28,11 @@ has it in its place; that is what `resample` gives behind a beam, without the di
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
+
+from dsa110_contimg.compiled import compiled, compiled_parallel, is_finite
 
 TAPS = 8
 STEPS = 2048
@@ -92,7 +94,7 @@ def interpolation_table() -> NDArray[np.float32]:
 TABLE = interpolation_table()
 
 
-@njit(cache=True)
+@compiled
 def _input_pixel(x: float, y: float, out: Grid, rotation: NDArray[np.float64], grid: Grid) -> tuple[float, float]:
     """Return the input position of an output pixel; (−1e9, −1e9) behind either tangent plane."""
     east, north = -(x - out.x_ref) * out.cell, (y - out.y_ref) * out.cell
@@ -107,7 +109,7 @@ def _input_pixel(x: float, y: float, out: Grid, rotation: NDArray[np.float64], g
     return grid.x_ref - to_east / grid.cell, grid.y_ref + to_north / grid.cell
 
 
-@njit(cache=True)
+@compiled
 def _unsloped(
     x: int, y: int, response: NDArray[np.float32], spread: tuple[float, float, float]
 ) -> tuple[float, float, float]:
@@ -117,13 +119,13 @@ def _unsloped(
     twice = 2.0 * response[y, x]
     slope_x = (response[y, x + 1] - response[y, x - 1]) / twice
     slope_y = (response[y + 1, x] - response[y - 1, x]) / twice
-    if not np.isfinite(slope_x + slope_y):
+    if not is_finite(slope_x + slope_y):
         return float(x), float(y), 1.0
     move_x, move_y = spread[0] * slope_x + spread[1] * slope_y, spread[1] * slope_x + spread[2] * slope_y
     return x - move_x, y - move_y, 1.0 + slope_x * move_x + slope_y * move_y
 
 
-@njit(cache=True)
+@compiled
 def value_at(table: NDArray[np.float32], image: NDArray[np.float32], grid: Grid, x: float, y: float) -> np.float32:
     """Return an image's value between pixels, by a table of weights (steps + 1, 8); NaN where a pixel is missing."""
     column, line, steps = int(np.floor(x)), int(np.floor(y)), table.shape[0] - 1
@@ -142,7 +144,7 @@ def value_at(table: NDArray[np.float32], image: NDArray[np.float32], grid: Grid,
     return total
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def resample_with(
     table: NDArray[np.float32],
     image: NDArray[np.float32],
@@ -195,7 +197,7 @@ def resample(
     return np.asarray(resample_with(TABLE, np.ascontiguousarray(image, np.float32), grid, rotation, out, behind))
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def resample_linear(
     image: NDArray[np.float32], grid: Grid, rotation: NDArray[np.float64], out: Grid
 ) -> NDArray[np.float32]:

@@ -7,10 +7,10 @@ by doubling, and those of integrations run along, so that all channels are worke
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.lines import FAST, add_lines, add_to, fill_line
+from dsa110_contimg.compiled import compiled
+from dsa110_contimg.kernels.lines import add_lines, add_to, fill_line
 from dsa110_contimg.kernels.medians import median, select
 
 CLIP = 1.3
@@ -29,7 +29,7 @@ Plane = NDArray[np.float32]
 Planes = NDArray[np.float32]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def power_of(u: Planes, out: Plane) -> None:
     """Fill |u|²; −1 where the weight is 0."""
     re, im, weight, flat = u[0].reshape(-1), u[1].reshape(-1), u[2].reshape(-1), out.reshape(-1)
@@ -38,19 +38,19 @@ def power_of(u: Planes, out: Plane) -> None:
         flat[i] = power if weight[i] > np.float32(0.0) else np.float32(-1.0)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _least(one: Line, two: Line, three: Line, four: Line, out: Line) -> None:
     for i in range(out.size):
         out[i] = min(min(one[i], two[i]), min(three[i], four[i]))
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _largest(one: Line, two: Line, three: Line, four: Line, most: np.float32, out: Line) -> None:
     for i in range(out.size):
         out[i] = min(max(max(one[i], two[i]), max(three[i], four[i])), most)
 
 
-@njit(cache=True)
+@compiled
 def open_channels(plane: Plane, highest: float) -> None:
     """Take away what is narrower than four channels (a gray opening), and what is above *highest*; in place.
 
@@ -64,7 +64,7 @@ def open_channels(plane: Plane, highest: float) -> None:
         _largest(lows, lows[1:], lows[2:], lows[3:], most, line)
 
 
-@njit(cache=True)
+@compiled
 def open_times(plane: Plane, work: Planes, highest: float) -> None:
     """Do as `open_channels` does along four integrations or more; *work* is scratch, (3, n_time, n_chan)."""
     n_time, most = plane.shape[0], np.float32(highest)
@@ -77,7 +77,7 @@ def open_times(plane: Plane, work: Planes, highest: float) -> None:
         _largest(lows[t], lows[t + 1], lows[t + 2], lows[t + 3], most, plane[t])
 
 
-@njit(cache=True)
+@compiled
 def _sample(u: Planes, across: int) -> tuple[float, float, float]:
     """Return median and upper quartile of |u|², and the median of |u − its next neighbor|², of an even sample."""
     n_chan, size = u.shape[2], u.shape[1] * u.shape[2]
@@ -95,7 +95,7 @@ def _sample(u: Planes, across: int) -> tuple[float, float, float]:
     return median(line, count), select(line[:count], 3 * count // 4), median(steps, count)
 
 
-@njit(cache=True)
+@compiled
 def find_levels(u: Planes, work: Planes, level: Planes) -> bool:
     """Fill *level*, for both directions, with how strong the sky is where it is strong and beats, else with zeros.
 
@@ -117,7 +117,7 @@ def find_levels(u: Planes, work: Planes, level: Planes) -> bool:
     return beats
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def clip(u: Planes, allowed: Plane, least2: float, level2: Plane, out: Planes) -> None:
     """Fill *out* with u (re, im, weight), shortened where |u|² is above CLIP² times a level: what enters the means.
 
@@ -136,7 +136,7 @@ def clip(u: Planes, allowed: Plane, least2: float, level2: Plane, out: Planes) -
         y[i] = im[i] * share
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@compiled
 def _deviation(re: Line, im: Line, weight: Line, rest: Planes, out: Line) -> None:
     """Fill |u − mean of the rest|², scaled to the noise of u, from the rest's sums (3, n_chan); −1 if there is none."""
     one, least, none, zero = np.float32(1.0), np.float32(LEAST_NEIGHBORS), np.float32(-1.0), np.float32(0.0)
@@ -149,13 +149,13 @@ def _deviation(re: Line, im: Line, weight: Line, rest: Planes, out: Line) -> Non
         out[chan] = power if (n >= least) & (weight[chan] > zero) else none
 
 
-@njit(cache=True)
+@compiled
 def _reach(place: int, size: int, half: int) -> int:
     """Return how far to look from a place: as far on both sides, or what is not linear enters; two at the very ends."""
     return max(min(half, place, size - 1 - place), min(half, LEAST_REACH))
 
 
-@njit(cache=True)
+@compiled
 def _sum_ends(line: Line, half: int, out: Line) -> None:
     """Fill sums over the neighbors of the first and the last *half* channels, all of which begin at the end."""
     n, last = line.size, 0
@@ -168,7 +168,7 @@ def _sum_ends(line: Line, half: int, out: Line) -> None:
         out[place], out[n - 1 - place] = low - line[place], high - line[n - 1 - place]
 
 
-@njit(cache=True)
+@compiled
 def _sum_neighbors(line: Line, half: int, work: Planes, out: Line) -> None:
     """Fill sums over *half* channels (a power of two) to either side; work is scratch (2, n_chan)."""
     n, size, now = line.size, 1, line
@@ -182,7 +182,7 @@ def _sum_neighbors(line: Line, half: int, work: Planes, out: Line) -> None:
     _sum_ends(line, half, out)
 
 
-@njit(cache=True)
+@compiled
 def less_channels(u: Planes, others: Planes, half: int, out: Plane) -> None:
     """Fill (n_time, n_chan) with |D_f|²; *half* is a power of two."""
     n_time, n_chan = out.shape
@@ -193,7 +193,7 @@ def less_channels(u: Planes, others: Planes, half: int, out: Plane) -> None:
         _deviation(u[0, t], u[1, t], u[2, t], rest, out[t])
 
 
-@njit(cache=True)
+@compiled
 def less_times(u: Planes, others: Planes, half: int, out: Plane) -> None:
     """Fill (n_time, n_chan) with |D_t|²."""
     n_time, n_chan = out.shape

@@ -4,11 +4,13 @@ Each row of (n_row, n_sample) is a list of (value, length); rows follow one anot
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled_parallel
 
-@njit(cache=True, parallel=True)
+
+@compiled_parallel
 def count_runs(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return where each row's runs begin in the list of all, (n_row + 1,)."""
     number = np.zeros(rows.shape[0] + 1, np.int64)
@@ -21,7 +23,7 @@ def count_runs(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.cumsum(number)
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def encode(rows: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Return values and lengths of all runs."""
     values, lengths = np.empty(offsets[-1], np.uint8), np.empty(offsets[-1], np.uint32)
@@ -34,7 +36,7 @@ def encode(rows: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArray
     return values, lengths
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def decode(
     values: NDArray[np.uint8], lengths: NDArray[np.uint32], offsets: NDArray[np.int64], n_sample: int
 ) -> NDArray[np.uint8]:

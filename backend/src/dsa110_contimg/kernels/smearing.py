@@ -10,13 +10,14 @@ image falls by the mean of D with the weights of the image.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled_parallel
 from dsa110_contimg.kernels.predict import SPEED_OF_LIGHT, along_axis, sinc
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def mean_loss(
     uvw_m: NDArray[np.float64],
     rows: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]],

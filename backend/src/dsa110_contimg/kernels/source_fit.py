@@ -17,9 +17,10 @@ the step, over every k-th row of a large block. Repeated steps converge to the s
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.predict import UNRESOLVED, along_axis, exponent, sinc
 
 SPEED_OF_LIGHT = 299792458.0
@@ -27,7 +28,7 @@ PARTS = 64
 MATRIX_SAMPLES = 300_000
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def source_normal_equations(
     samples: tuple[NDArray[np.complex64], NDArray[np.float32]],
     uvw_m: NDArray[np.float64],
@@ -105,20 +106,20 @@ def source_normal_equations(
     return _joined(matrices, vectors, covered)
 
 
-@njit(cache=True)
+@compiled
 def _fill_exponents(axes: NDArray[np.float64], u: float, v: float, w: float, extent: NDArray[np.float64]) -> None:
     for s in range(extent.size):
         extent[s] = exponent(axes[s], u, v, w)
 
 
-@njit(cache=True)
+@compiled
 def _taper(exponent_s2: float, freq_hz: float) -> float:
     """Return T; one, without an exponential, for what is a point to the baseline."""
     fading = exponent_s2 * freq_hz * freq_hz
     return float(np.exp(-fading)) if fading > UNRESOLVED else 1.0
 
 
-@njit(cache=True)
+@compiled
 def _start_fringes(  # noqa: PLR0913 - scalars and scratch of the loop above, inlined by the compiler
     u: float,
     v: float,
@@ -141,7 +142,7 @@ def _start_fringes(  # noqa: PLR0913 - scalars and scratch of the loop above, in
             loss[s] = np.sin(n_average * x) / (n_average * np.sin(x))
 
 
-@njit(cache=True)
+@compiled
 def _smear(
     axes: NDArray[np.float64],
     uvw: tuple[float, float, float],
@@ -159,7 +160,7 @@ def _smear(
         loss[s] *= sinc(middle_hz * along_axis(axes[s, 2], u, v, w)) * sinc(spacing_hz * delay)
 
 
-@njit(cache=True)
+@compiled
 def _joined(
     matrices: NDArray[np.float64], vectors: NDArray[np.float64], covered: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -13,10 +13,10 @@ A satellite that drifts through the channels is a run in time once the plane is 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.lines import FAST, add_lines, copy_line, fill_line
+from dsa110_contimg.compiled import compiled
+from dsa110_contimg.kernels.lines import add_lines, copy_line, fill_line
 from dsa110_contimg.kernels.medians import MAD_TO_SIGMA, median
 
 GOOD, FOUND, ABSENT = 0, 1, 2
@@ -28,7 +28,7 @@ Line = NDArray[np.float32]
 Line8 = NDArray[np.uint8]
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _search_singles(x: NDArray[np.float32], state: NDArray[np.uint8], first: float) -> None:
     """Mark single samples above a limit as FOUND."""
     line, states, high = x.reshape(-1), state.reshape(-1), np.float32(first)
@@ -36,7 +36,7 @@ def _search_singles(x: NDArray[np.float32], state: NDArray[np.uint8], first: flo
         states[i] = FOUND if (line[i] > high) & (states[i] == GOOD) else states[i]
 
 
-@njit(cache=True)
+@compiled
 def _number_found(state: NDArray[np.uint8]) -> int:
     number = 0
     for value in state.flat:
@@ -44,7 +44,7 @@ def _number_found(state: NDArray[np.uint8]) -> int:
     return number
 
 
-@njit(cache=True)
+@compiled
 def run_limit(first: float, size: int, means: NDArray[np.float32], count: int) -> float:
     """Return above which the mean of *size* samples is interference; *means* is a sample of such, and destroyed."""
     limit = float(first / size**EXPONENT)
@@ -55,7 +55,7 @@ def run_limit(first: float, size: int, means: NDArray[np.float32], count: int) -
     return float(max(limit, LEAST_SCATTERS * MAD_TO_SIGMA * median(means, count)))
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _good_only(line: Line, states: Line8, total: Line, number: Line) -> None:
     """Fill sums over one sample: the good ones, and how many they are."""
     one, zero = np.float32(1.0), np.float32(0.0)
@@ -65,7 +65,7 @@ def _good_only(line: Line, states: Line8, total: Line, number: Line) -> None:
         number[chan] = good
 
 
-@njit(cache=True)
+@compiled
 def _double(sums: Line, size: int, scratch: Line) -> None:
     """Turn sums over *size* samples, one beginning at each, into those over twice as many; in place."""
     copy_line(sums, scratch[: sums.size])
@@ -73,7 +73,7 @@ def _double(sums: Line, size: int, scratch: Line) -> None:
     add_lines(scratch[:count], scratch[size:], np.float32(1.0), sums[:count])
 
 
-@njit(cache=True)
+@compiled
 def _sum_channels(line: Line, states: Line8, sums: tuple[Line, Line], size: int, scratch: Line) -> None:
     """Fill sums over runs of *size* channels, a power of two."""
     total, number, now = sums[0][: line.size], sums[1][: line.size], 1
@@ -84,7 +84,7 @@ def _sum_channels(line: Line, states: Line8, sums: tuple[Line, Line], size: int,
         now *= 2
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _add_good(line: Line, states: Line8, before: tuple[Line, Line], after: tuple[Line, Line]) -> None:
     """Fill *after* with *before* and the good samples of a line, and with their number."""
     one, zero = np.float32(1.0), np.float32(0.0)
@@ -95,14 +95,14 @@ def _add_good(line: Line, states: Line8, before: tuple[Line, Line], after: tuple
         numbers[chan] = number[chan] + good
 
 
-@njit(cache=True)
+@compiled
 def _sum_times(x: NDArray[np.float32], state: NDArray[np.uint8], sums: NDArray[np.float32]) -> None:
     """Fill sums with running sums along the times."""
     for t in range(x.shape[0]):
         _add_good(x[t], state[t], (sums[0, t], sums[1, t]), (sums[0, t + 1], sums[1, t + 1]))
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _any_above(total: Line, number: Line, limit: float) -> bool:
     """Return whether sum − limit · number is positive anywhere."""
     high, zero, one, hits = np.float32(limit), np.float32(0.0), np.float32(1.0), np.float32(0.0)
@@ -111,26 +111,26 @@ def _any_above(total: Line, number: Line, limit: float) -> bool:
     return bool(hits > zero)
 
 
-@njit(cache=True, fastmath=FAST)
+@compiled
 def _above(total: Line, number: Line, limit: float, out: Line8) -> None:
     high = np.float32(limit)
     for i in range(total.size):
         out[i] = np.uint8(1) if total[i] > high * number[i] else np.uint8(0)
 
 
-@njit(cache=True)
+@compiled
 def _mark(hits: Line8, states: Line8) -> None:
     for i in range(hits.size):
         states[i] = FOUND if (hits[i] > 0) & (states[i] == GOOD) else states[i]
 
 
-@njit(cache=True)
+@compiled
 def _either(hits: Line8, others: Line8) -> None:
     for i in range(hits.size):
         hits[i] |= others[i]
 
 
-@njit(cache=True)
+@compiled
 def _widen(hits: Line8, size: int, scratch: Line8) -> None:
     """Turn where runs of *size* samples (a power of two) begin into what they cover, in place."""
     reach = 1
@@ -140,7 +140,7 @@ def _widen(hits: Line8, size: int, scratch: Line8) -> None:
         reach *= 2
 
 
-@njit(cache=True)
+@compiled
 def _sampled_limit(sums: NDArray[np.float32], first: float, size: int, n: tuple[int, int], step: int) -> float:
     """Return the limit of n[0] by n[1] runs from an even sample; *step* is 0 if the sums do not run along times."""
     means = np.empty(SAMPLED_RUNS, np.float32)
@@ -154,7 +154,7 @@ def _sampled_limit(sums: NDArray[np.float32], first: float, size: int, n: tuple[
     return run_limit(first, size, means, count)
 
 
-@njit(cache=True)
+@compiled
 def search_channels(
     x: NDArray[np.float32],
     state: NDArray[np.uint8],
@@ -202,7 +202,7 @@ def search_channels(
     return _number_found(state) - before
 
 
-@njit(cache=True)
+@compiled
 def search_times(
     x: NDArray[np.float32], state: NDArray[np.uint8], sums: NDArray[np.float32], first: float, shortest: int
 ) -> int:
@@ -231,7 +231,7 @@ def search_times(
     return _number_found(state) - before
 
 
-@njit(cache=True)
+@compiled
 def search_drifts(
     x: NDArray[np.float32], state: NDArray[np.uint8], sums: NDArray[np.float32], first: float, slope: float
 ) -> int:
@@ -255,7 +255,7 @@ def search_drifts(
     return found
 
 
-@njit(cache=True)
+@compiled
 def close_gaps(found: NDArray[np.bool_], gap: float, gains: NDArray[np.float32]) -> None:
     r"""Grow one line of flags by the scale-invariant rank operator, in place (Offringa et al. 2012, A&A 539, A95).
 

@@ -18,8 +18,9 @@ not hide in its own baseline. (|S − S̄|/std cannot exceed (N − 1)/√N, wha
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled
 
 FloatArray = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ def pair_m(flux_a: FloatArray, flux_b: FloatArray) -> FloatArray:
     return np.asarray(2.0 * (flux_a - flux_b) / (flux_a + flux_b))
 
 
-@njit(cache=True)
+@compiled
 def _baseline(flux: FloatArray, error: FloatArray, members: NDArray[np.int64]) -> tuple[float, float]:
     """Return the median of some epochs and its error: from their errors or their scatter, whichever is larger."""
     chosen = flux[members]
@@ -80,7 +81,7 @@ def _baseline(flux: FloatArray, error: FloatArray, members: NDArray[np.int64]) -
     return middle, MEDIAN_ERROR * max(expected, scatter) / np.sqrt(chosen.size)
 
 
-@njit(cache=True)
+@compiled
 def _deviations(
     mjd: FloatArray, flux: FloatArray, error: FloatArray, systematic: float, window_days: float
 ) -> FloatArray:

@@ -10,9 +10,10 @@ after the other; components at pixels of (l, m) are spread over the points of th
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.interpolate import PLACES, interpolation_table
 
 TAPS = 6
@@ -24,7 +25,7 @@ LINEAR = 8
 """Pixels over which the shift is taken as linear: it bends by less than 1e-4 pixels."""
 
 
-@njit(cache=True)
+@compiled
 def _depth(x: float, y: float, cell_rad: float) -> float:
     """Return (n − 1)/cell at a place (pixels from the center), without cancellation."""
     square = (x * x + y * y) * cell_rad * cell_rad
@@ -53,7 +54,7 @@ def to_sky(flat: NDArray[np.float32], size: int, cell_rad: float, plane: tuple[f
     return out
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@compiled_parallel
 def _along_x(
     flat: NDArray[np.float32],
     cell_rad: float,
@@ -83,7 +84,7 @@ def _along_x(
             left = right
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@compiled_parallel
 def _along_y(
     across: NDArray[np.float32],
     cell_rad: float,
@@ -111,7 +112,7 @@ def _along_y(
             left = right
 
 
-@njit(cache=True)
+@compiled
 def spread(
     offsets: NDArray[np.int64],
     fluxes: NDArray[np.float64],

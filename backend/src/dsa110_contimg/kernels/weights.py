@@ -13,8 +13,10 @@ what falls outside the grid, beyond the reach of the image's pixels, has no weig
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled, compiled_parallel
 
 SPEED_OF_LIGHT = 299792458.0
 FIELD_PADDING = 1.2
@@ -33,7 +35,7 @@ def cells_reached(u_wavelengths: float, v_wavelengths: float, cell_rad: float, n
     return rows, 2 * min(n_cell // 2, math.ceil(u_wavelengths * scale) + margin)
 
 
-@njit(cache=True)
+@compiled
 def add_density(
     uvw_m: NDArray[np.float64],
     freq_hz: NDArray[np.float64],
@@ -86,7 +88,7 @@ def uniform_factor(density: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.asarray(np.divide(1.0, density, out=np.zeros_like(density), where=density > 0.0), np.float32)
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def apply_factor(
     uvw_m: NDArray[np.float64],
     freq_hz: NDArray[np.float64],
@@ -111,7 +113,7 @@ def apply_factor(
                 weights[row, chan] = 0.0
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def choose_baselines(
     uvw_m: NDArray[np.float64],
     freq_hz: NDArray[np.float64],
@@ -127,7 +129,7 @@ def choose_baselines(
                 weights[row, chan] = 0.0
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def taper(
     uvw_m: NDArray[np.float64], freq_hz: NDArray[np.float64], weights: NDArray[np.float32], width_rad: float
 ) -> None:
@@ -139,7 +141,7 @@ def taper(
             weights[row, chan] *= math.exp(-square * freq_hz[chan] ** 2)
 
 
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def weighted_variance(vis: NDArray[np.complex64], weights: NDArray[np.float32]) -> float:
     """Return Σ (W σ)² over samples, (n_row, n_chan), σ of a real part told by neighbors in frequency: |ΔV|² = 4 σ²."""
     total, told, whole = 0.0, 0.0, 0.0

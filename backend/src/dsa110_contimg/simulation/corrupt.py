@@ -10,9 +10,9 @@ power SEFD + Σ A, with σ = power/√(Δf Δt), and real.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from dsa110_contimg.compiled import compiled
 from dsa110_contimg.simulation.options import SimulationOptions
 
 REFERENCE_HZ = 1405.0e6
@@ -124,7 +124,7 @@ def unit_noise(options: SimulationOptions, where: tuple[int, int, int], n_baseli
     return rng.standard_normal(shape, np.float32).view(np.complex64)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def to_raw(
     model: NDArray[np.complex64],
     gains: NDArray[np.complex64],

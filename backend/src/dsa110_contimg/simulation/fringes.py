@@ -14,9 +14,10 @@ of the Earth: a source in the phase center does not smear.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import j1
+
+from dsa110_contimg.compiled import compiled
 
 SPEED_OF_LIGHT = 299792458.0
 
@@ -27,7 +28,7 @@ def airy_beam(theta_rad: ArrayLike, freq_hz: ArrayLike, diameter_m: float) -> ND
     return np.asarray((2.0 * j1(x) / x) ** 2)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _antenna_phasors(tau_s: NDArray[np.float64], first_hz: float, step_hz: float, out: NDArray[np.complex64]) -> None:
     """Fill exp(2πi f τ) into out (n_chan, n_ant, n_source) for evenly spaced channels; tau_s (n_ant, n_source)."""
     n_chan, n_ant, n_source = out.shape
@@ -75,12 +76,12 @@ def sampled_visibilities(
     return np.asarray(phasors @ weighted.transpose(0, 2, 1))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sinc(x: float) -> float:
     return 1.0 if abs(x) < 1e-8 else np.sin(np.pi * x) / (np.pi * x)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def smeared_visibilities(
     tau_s: NDArray[np.float64],
     tau_rate: NDArray[np.float64],

@@ -21,8 +21,10 @@ The truth is |R|/σ of every sample, in tenths, and which samples belong to stru
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from dsa110_contimg.compiled import compiled, compiled_parallel
 
 SPEED_OF_LIGHT = 299792458.0
 EARTH_TURN_RAD_S = 7.2921159e-5
@@ -187,12 +189,12 @@ def _delays(geometry: Geometry, direction: NDArray[np.float64], t: float) -> NDA
     return np.asarray(geometry.antenna_m @ (direction - center) / SPEED_OF_LIGHT)
 
 
-@njit(cache=True)
+@compiled
 def _sinc(turns: float) -> float:
     return np.sin(np.pi * turns) / (np.pi * turns) if abs(turns) > 1e-6 else 1.0
 
 
-@njit(cache=True, parallel=True)
+@compiled_parallel
 def _add(
     vis: NDArray[np.complex64],
     rows: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]],
@@ -228,7 +230,7 @@ def _add(
                 tenths[row, chan, pol] = np.uint8(min(255.0, tenths[row, chan, pol] + tenth + 0.5))
 
 
-@njit(cache=True)
+@compiled
 def _add_sparks(
     vis: NDArray[np.complex64],
     rows: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]],
