@@ -18,7 +18,7 @@ from dsa110_contimg.provenance import header_cards, record
 from dsa110_contimg.visibilities import SkyImage
 
 KINDS = {
-    **dict.fromkeys(("image", "pbcor", "residual", "dirty", "mosaic", "noise"), "Jy/beam"),
+    **dict.fromkeys(("image", "pbcor", "residual", "dirty", "mosaic", "noise", "rms", "background"), "Jy/beam"),
     **dict.fromkeys(("beam", "psf", "coverage"), ""),
     "weight": "(Jy/beam)^-2",
     "model": "Jy/pixel",

@@ -84,7 +84,8 @@ def sources(vis: Visibilities, offsets_deg: NDArray[np.float64], flux_jy: NDArra
 def add_sources(vis: Visibilities, sky: SkyModel, *, drifting: bool = True) -> None:
     """Add point sources by a plain sum over directions, with the dish's beam at each integration, in place."""
     ra0, dec0 = np.radians(vis.phase_center)
-    for ra, dec, flux in zip(np.radians(sky.ra_deg), np.radians(sky.dec_deg), sky.flux_jy, strict=True):
+    places = np.radians(sky.ra_deg), np.radians(sky.dec_deg)
+    for ra, dec, flux in zip(*places, sky.flux_at(vis.freq_hz), strict=True):
         l = np.cos(dec) * np.sin(ra - ra0) / vis.aberration  # noqa: E741
         m = (np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(ra - ra0)) / vis.aberration
         path = vis.uvw_m @ np.array([l, m, np.sqrt(1 - l**2 - m**2) - 1])

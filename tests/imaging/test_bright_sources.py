@@ -7,10 +7,10 @@ import pytest
 from tests.imaging.measure import peak_near
 from tests.imaging.synthetic import Tile, add_noise, add_sources, empty_tile, sources
 
-from dsa110_contimg import telescope
 from dsa110_contimg.imaging.bright_sources import select_bright
 from dsa110_contimg.imaging.image import image
 from dsa110_contimg.options import ImagingOptions
+from dsa110_contimg.simulation.injection import inject
 from dsa110_contimg.visibilities import SkyModel, Visibilities
 
 TILE = Tile(dec_deg=16.0, n_times=12, n_channels=16, channel_width_hz=187.5e6 / 16)
@@ -95,21 +95,10 @@ def test_without_pointings_nothing_is_subtracted() -> None:
 
 
 def smeared(tile: Tile, east_deg: float) -> tuple[Visibilities, SkyModel]:
-    """A 16 Jy source whose visibilities are means over each integration and channel."""
+    """A 16 Jy source whose visibilities are means over each integration and channel, as the dishes see it drift by."""
     vis = empty_tile(tile)
     sky = sources(vis, np.array([[east_deg, 0.05]]), np.array([16.0]))
-    at, share = np.polynomial.legendre.leggauss(3)
-    b_m = vis.antenna_itrf_m[vis.antenna1] - vis.antenna_itrf_m[vis.antenna2]
-    for t, weight_t in zip(at, share, strict=True):
-        times = vis.times_mjd + 0.5 * t * vis.integration_s / 86400.0
-        basis = telescope.tangent_basis_itrs(*vis.phase_center, times)
-        index = np.searchsorted(vis.times_mjd, vis.time_mjd - 1e-9)
-        uvw = np.einsum("rj,rij->ri", b_m, basis[index])
-        for f, weight_f in zip(at, share, strict=True):
-            part = replace(vis, vis=np.zeros_like(vis.vis), uvw_m=uvw)
-            part.freq_hz = vis.freq_hz + 0.5 * f * vis.channel_width_hz
-            add_sources(part, sky)
-            vis.vis += np.complex64(0.25 * weight_t * weight_f) * part.vis
+    inject(vis, sky, smear=True)
     return vis, sky
 
 

@@ -36,7 +36,7 @@ def test_a_set_becomes_files_and_figures(tile: Path, tmp_path: Path) -> None:
     result = RUNNER.invoke(app(), [*arguments, "--column", "DATA", "--threads", "1", "--niter", "300"])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
-    assert set(figures["files"]) == {"image", "pbcor", "residual", "psf"}
+    assert set(figures["files"]) == {"image", "pbcor", "residual", "beam", "rms", "background", "psf"}
     saved = fits_image.load(Path(figures["files"]["image"]))
     assert saved.data.shape == (256, 256)
     assert float(saved.data.max()) == pytest.approx(figures["peak_jy"], rel=1e-6)

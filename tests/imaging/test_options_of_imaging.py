@@ -164,15 +164,17 @@ def test_two_terms_find_the_spectral_index_of_a_bright_source() -> None:
     assert np.abs(two.residual.data).max() < 0.3 * np.abs(one.residual.data).max()
 
 
-def test_faint_sources_lose_only_their_modulation() -> None:
+def test_faint_sources_are_taken_off_as_the_catalogue_has_them() -> None:
     vis = empty_tile(Tile(dec_deg=16.0, n_times=12, n_channels=96, channel_width_hz=187.5e6 / 96, n_antennas=16))
     sky = sources(vis, np.array([[0.9, 0.1], [-0.8, -0.3]]), np.array([0.36, 0.33]))
     add_sources(vis, sky)
     add_noise(vis, 0.02, seed=5)
     options = replace(OPTIONS, size=480, cell_arcsec=20.0)
-    with_it = image(vis, options, bright=replace(sky, flux_jy=1.05 * sky.flux_jy))
+    # One is 5 % fainter than listed; the other, which varies, 30 % brighter.
+    with_it = image(vis, options, bright=replace(sky, flux_jy=np.array([1.05, 0.7]) * sky.flux_jy))
     without = image(vis, replace(options, subtract_bright=False))
     assert with_it.summary.bright is None, "both are fainter than 0.3 Jy behind the beam"
+    assert sum(len(one) for one in with_it.summary.subtracted) == 2
     assert with_it.summary.noise_jy < 0.5 * without.summary.noise_jy
     assert with_it.pbcor is not None
     for index in (0, 1):
@@ -187,3 +189,20 @@ def test_the_expected_noise_is_that_of_an_empty_image() -> None:
     total = sum(block.weights.sum(dtype=float) for block in blocks)
     square = sum(np.sum(block.weights.astype(float) ** 2) for block in blocks)
     assert expected_noise(blocks) == pytest.approx(np.sqrt(0.5 * square) / total, rel=0.02)
+
+
+@pytest.mark.parametrize("offset_deg", [(1.35, 0.2), (-0.4, -1.3)])
+def test_the_corrected_image_knows_the_spectrum_of_a_source_off_axis(offset_deg: tuple[float, float]) -> None:
+    vis = empty_tile(Tile(n_channels=32, channel_width_hz=187.5e6 / 32))
+    sky = replace(sources(vis, np.array([offset_deg]), np.array([1.0])), spectrum=np.array([[-0.7]]))
+    add_sources(vis, sky)
+    options = replace(OPTIONS, size=1500, niter=0, subtract_bright=False)
+    ratios = {}
+    for index in (-0.7, 0.0):
+        result = image(vis, replace(options, spectral_index=index))
+        assert result.pbcor is not None
+        truth_jy = sky.flux_at(np.array([result.image.freq_hz]))[0, 0]
+        ratios[index] = peak_near(result.pbcor, sky, 0).flux_jy / truth_jy
+    print(ratios)
+    assert ratios[-0.7] == pytest.approx(1.0, abs=1e-3)
+    assert ratios[0.0] > 1.002, "a flat spectrum reads the steep source high"

@@ -39,7 +39,7 @@ from dsa110_contimg.naming import mosaic_group_id
 WHOLE = Day(groups=279, kill_every_s=20.0, tiles=10, overlap=2, calm_daemon=True)
 SMALL = Day(groups=6, kill_every_s=6.0, tiles=3, overlap=1, every_s=1.0, most_kills=3)
 SHORTEST_GROUP = 3
-TILE_IMAGES = ("beam", "image", "pbcor", "residual")
+TILE_IMAGES = ("background", "beam", "image", "pbcor", "residual", "rms")
 COMPARED = {
     *("products/ms_index", "products/images", "products/mosaics", "products/mosaic_groups"),
     *("products/mosaic_group_members", "products/photometry", "products/photometry_missing", "products/qa_checks"),

@@ -10,7 +10,6 @@ from dsa110_contimg.kernels.coadd import (
     gaussian_taper,
     robust_center_scatter,
     robust_scatter,
-    usable_edges,
 )
 
 
@@ -21,7 +20,7 @@ def test_fast_kernel_is_its_specification() -> None:
         image, beam = rng.normal(size=(40, 50)).astype(np.float32), rng.uniform(0, 1, (40, 50)).astype(np.float32)
         image[rng.uniform(size=image.shape) < 0.1] = np.nan
         beam[rng.uniform(size=beam.shape) < 0.1] = np.nan
-        accumulate(fast, image, beam, sigma, 0.2, (7, 11))
+        accumulate(fast, image, beam, 1, sigma, 0.2, (7, 11))
         accumulate_numpy(plain, image, beam, sigma, 0.2, (7, 11))
     np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-6)
     assert fast.any()
@@ -34,7 +33,7 @@ def test_mean_is_unbiased_and_noise_is_its_scatter() -> None:
     sums = np.zeros((4, 300, 300), np.float32)
     for beam, sigma in zip(beams, sigmas, strict=True):
         image = (sky * beam + rng.normal(0, sigma, (300, 300))).astype(np.float32)
-        accumulate(sums, image, np.full((300, 300), beam, np.float32), sigma, 0.2, (0, 0))
+        accumulate(sums, image, np.full((300, 300), beam, np.float32), 1, sigma, 0.2, (0, 0))
     finish(sums, 0.1)
     image, weight, noise, number = sums
     expected = 1.0 / np.sqrt(sum((b / s) ** 2 for b, s in zip(beams, sigmas, strict=True)))
@@ -48,7 +47,7 @@ def test_mean_is_unbiased_and_noise_is_its_scatter() -> None:
 def test_blank_where_no_beam_reaches() -> None:
     sums = np.zeros((4, 4, 4), np.float32)
     accumulate(
-        sums, np.ones((4, 4), np.float32), np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4), 1.0, 0.2, (0, 0)
+        sums, np.ones((4, 4), np.float32), np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4), 1, 1.0, 0.2, (0, 0)
     )
     finish(sums, 0.5)
     assert [int(np.isnan(plane).sum()) for plane in sums] == [8, 8, 8, 0]
@@ -75,19 +74,20 @@ def test_nothing_finite_has_no_scatter() -> None:
     assert np.isnan(robust_scatter(np.full(10, np.nan)))
 
 
-def test_edges_are_the_outline() -> None:
-    rng = np.random.default_rng(8)
-    beam, image = rng.uniform(0, 1, (31, 47)).astype(np.float32), rng.normal(size=(31, 47)).astype(np.float32)
-    image[rng.uniform(size=image.shape) < 0.3] = np.nan
-    beam[5] = 0.1
-    beam[:, 0] = np.nan
-    usable = (np.nan_to_num(beam) >= 0.6) & np.isfinite(image)
-    left, right, low, high = usable_edges(beam, image, 0.6)
-    for line, first, last in [*zip(usable, left, right, strict=True), *zip(usable.T, low, high, strict=True)]:
-        inside = np.flatnonzero(line)
-        assert last == (inside[-1] if inside.size else -1)
-        assert not inside.size or first == inside[0]
-    assert right[5] == high[0] == -1
+@pytest.mark.parametrize("shape", [(40, 50), (37, 49), (5, 61)])
+def test_a_beam_at_nodes_is_linear_between(shape: tuple[int, int]) -> None:
+    """A bilinear beam, given at every twelfth pixel, is the same as given at every one, to the last row and column."""
+    rng = np.random.default_rng(9)
+    ny, nx = (-(-(length - 1) // 12) + 1 for length in shape)
+    nodes = rng.uniform(0.0, 1.0, (ny, nx)).astype(np.float32)
+    y, x = (np.arange(length) / 12.0 for length in shape)
+    rows = np.array([np.interp(x, np.arange(nx), row) for row in nodes])
+    whole = np.array([np.interp(y, np.arange(ny), column) for column in rows.T]).T.astype(np.float32)
+    image = rng.normal(size=shape).astype(np.float32)
+    fast, plain = np.zeros((2, 4, *shape), np.float32)
+    accumulate(fast, image, nodes, 12, 0.5, 0.0, (0, 0))
+    accumulate_numpy(plain, image, whole, 0.5, 0.0, (0, 0))
+    np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (41, 59)])

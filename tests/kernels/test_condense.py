@@ -69,13 +69,14 @@ def test_taking_a_model_off_points_is_taking_it_off_samples() -> None:
     delay = rng.uniform(-0.9, 0.9, 4) * DELAY_S
     vis = waves(delay[:, None], FREQ_HZ).astype(np.complex64)
     rows, points, bands = condensed(vis, weights, 2.0, turn)
+    factor = np.array([1.0, 0.9, 1.1, 0.8], np.float32)
     freq, before = frequencies(rows), np.abs(points).max()
     row = np.repeat(np.arange(4), np.diff(rows[0]))
     theta = np.full(freq.size, theta_s, np.float32)
     whole = waves(delay[row] - turn[row], freq)
     # exp(iθ) T0 by its first terms: a model of one set per power.
-    terms = np.stack([(whole * np.exp(-1j * theta_s))] * 5).astype(np.complex64)
-    condense.take_off(points, bands, rows[0], theta, terms)
+    terms = np.stack([(whole * np.exp(-1j * theta_s) / factor[row])] * 5).astype(np.complex64)
+    condense.take_off(points, bands, (rows[0], factor), theta, terms)
     assert np.abs(points).max() < 1e-3 * before
     power = np.empty_like(points)
     condense.power_of_phase(whole.astype(np.complex64), theta, 2, power)

@@ -125,6 +125,31 @@ def test_offsets_are_recovered() -> None:
     np.testing.assert_allclose(np.stack([x, y]), shifts, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", BEAMS)
+@pytest.mark.parametrize("kind", ["beam", "convolved", "white"])
+def test_offsets_scatter_as_their_covariance_says(shape: BeamShape, kind: str) -> None:
+    """On either axis of the image; with the correlation of the beam little more than Condon's 0.42 θ."""
+    rng = np.random.default_rng(SEED)
+    snr, pulls = 50.0, []
+    offsets = fluxes.stencil(shape, fluxes.OFFSET_LEVEL)
+    for _ in range(4):
+        plane = correlated_noise(shape, kind, rng)
+        grid_x, grid_y = np.meshgrid(np.arange(32, 490, 28), np.arange(32, 490, 28))
+        x, y = (grid.ravel() + rng.uniform(-0.5, 0.5, grid.size) for grid in (grid_x, grid_y))
+        correlation = noise.noise_autocorrelation(plane, np.ones(plane.shape, np.bool_), int(2.0 * shape.major_px))
+        covariance = fluxes.offset_covariance(shape, correlation)
+        values, dx, dy = fluxes.cutouts(plane, x, y, offsets)
+        _height, *shift = fluxes.fit_offsets(values + snr * fluxes.beam_kernel(dx, dy, shape), dx, dy, shape)
+        pulls.append(snr * np.stack(shift) / np.sqrt(np.diag(covariance))[:, None])
+    scatter = np.concatenate(pulls, axis=1).std(axis=1)
+    sys.stdout.write(f"{shape} {kind}: scatter over predicted {scatter}\n")
+    assert scatter == pytest.approx(1.0, abs=0.08)
+    axes = np.array([-np.sin(shape.pa_rad), np.cos(shape.pa_rad)])
+    along = np.sqrt(axes @ covariance @ axes) / (shape.major_px / np.sqrt(8.0 * np.log(2.0)))
+    if kind == "beam":
+        assert 1.0 < along < 1.15
+
+
 def test_offsets_of_noise_alone_are_refused_or_small() -> None:
     shape = BEAMS[0]
     offsets = fluxes.stencil(shape, 0.3)

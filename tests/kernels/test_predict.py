@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dsa110_contimg.kernels.predict import motion_axis, predict_evenly_spaced, predict_numpy
+from dsa110_contimg.kernels.predict import predict_evenly_spaced, predict_numpy, smearing_axes
 
 C = 299792458.0
 
@@ -64,9 +64,28 @@ def test_smearing_is_the_mean_over_the_turn_of_the_earth_and_the_channel(dec_deg
         -np.sin(dec0) * swing + np.cos(dec0) * z,
         np.cos(dec0) * swing + np.sin(dec0) * z,
     ], axis=1)  # fmt: skip
-    axes = np.concatenate([np.zeros((2, 2, 3)), motion_axis(lmn, dec0, seconds)], axis=1)
+    followed = np.array([[0.0, 0.0, 1.0]])
+    axes = np.concatenate([np.zeros((2, 2, 3)), smearing_axes(lmn, followed, dec0, seconds)], axis=1)
     flux, when = np.ones((1, 2, 64), np.float32), np.zeros(40, np.int64)
     found = predict_evenly_spaced(uvw, when, freq[0], width, lmn, flux, axes)
     np.testing.assert_allclose(found, predict_numpy(uvw, when, freq, lmn, flux, axes), atol=2e-4)
     assert np.sqrt(np.mean(np.abs(found - mean) ** 2)) < 0.01
     assert np.sqrt(np.mean(np.abs(seen(0.3, 0.0) - mean) ** 2)) > 0.05, "what is smeared is not negligible here"
+
+
+def test_each_time_smears_around_the_direction_that_it_follows() -> None:
+    """A source that is followed at the second of three times loses nothing then, and more the farther it is."""
+    rng = np.random.default_rng(20261122)
+    uvw, when = rng.normal(0.0, 1300.0, (30, 3)), np.arange(30) % 3
+    lm = np.array([[0.02, -0.01]])
+    lmn = np.column_stack([lm, np.sqrt(1.0 - (lm**2).sum(axis=1))])
+    l = np.array([-0.01, 0.02, 0.03])  # noqa: E741
+    followed = np.column_stack([l, np.full(3, -0.01), np.sqrt(1.0 - l**2 - 1e-4)])
+    axes = np.concatenate([np.zeros((1, 2, 3)), smearing_axes(lmn, followed, 0.6, 12.9)], axis=1)
+    flux = np.ones((3, 1, 8), np.float32)
+    found = predict_evenly_spaced(uvw, when, 1.4e9, 2.5e5, lmn, flux, axes)
+    freq = 1.4e9 + 2.5e5 * np.arange(8, dtype=np.float64)
+    np.testing.assert_allclose(found, predict_numpy(uvw, when, freq, lmn, flux, axes), atol=2e-4)
+    loss = 1.0 - np.abs(found).mean(axis=1)
+    assert np.abs(loss[when == 1]).max() < 1e-5
+    assert loss[when == 0].mean() > 4.0 * loss[when == 2].mean() > 0.004

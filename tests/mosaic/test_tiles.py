@@ -12,7 +12,8 @@ import pytest
 from dsa110_contimg.errors import BadInputError, MosaicError
 from dsa110_contimg.formats import fits_image
 from dsa110_contimg.mosaic.build import build
-from dsa110_contimg.mosaic.tiles import Tile, TileFiles, measure_tile, validate_tiles_consistency
+from dsa110_contimg.mosaic.consistency import validate_tiles_consistency
+from dsa110_contimg.mosaic.tiles import Tile, TileFiles, measure_tile
 from dsa110_contimg.options import MosaicOptions, QAOptions
 from dsa110_contimg.telescope import aberration_scale
 from dsa110_contimg.visibilities import Beam, SkyPosition

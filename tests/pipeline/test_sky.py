@@ -134,6 +134,43 @@ def test_a_retracted_mosaic_leaves_the_sky_and_takes_the_old_version_with_it(sur
     assert product(str(second)).status == "retracted"
 
 
+def test_of_versions_that_gave_way_the_newest_are_kept(survey: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ProductOptions(nightly_mosaics=1, nightly_kept=1)
+    names = [str(make_sky(survey, few)) for _ in range(2)]
+    assert [product(name).status for name in names] == ["published", "published"]
+    old = Path(product(names[0]).published_path or "")
+    publish_mosaic(survey, 3, FAR)
+
+    def die(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dsa110_contimg.database.retraction.remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            make_sky(survey, few)
+    gone = product(names[0])
+    assert (gone.status, gone.superseded_by) == ("retracted", "sky_2025-10-03")
+    assert "1 versions that gave way are kept" in str(gone.retract_reason)
+    assert not old.exists()
+    assert Path(gone.published_path or "").is_dir(), "it was killed before it removed anything"
+    assert make_sky(survey, few) is None
+    assert not list((survey.products / "retracted").iterdir()), "what was begun is finished, with nothing new to show"
+    assert product(names[1]).status == "published"
+    assert all([*shown("sky_2025-10-03", EAST), *shown("sky_2025-10-03", WEST), *shown("sky_2025-10-03", FAR)])
+    assert (survey.products / "mosaics" / f"{mosaic_name(1)}-hips").is_dir()
+    with open_registry() as connection:
+        assert verify(connection).intact
+
+
+def test_what_a_person_retracted_stays_where_it_was_set_aside(survey: Settings) -> None:
+    few = ProductOptions(nightly_mosaics=1, nightly_kept=0)
+    first = str(make_sky(survey, few))
+    with open_registry() as connection:
+        tombstone = retract(connection, first, reason="I do not like it", by="anna")
+    make_sky(survey, few)
+    assert (tombstone / "properties").is_file()
+
+
 def test_no_more_mosaics_are_added_than_asked_for(survey: Settings) -> None:
     few = ProductOptions(nightly_mosaics=1)
     held = [product(str(make_sky(survey, few))).details["mosaics"] for _ in range(2)]

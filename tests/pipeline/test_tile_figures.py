@@ -19,7 +19,8 @@ from dsa110_contimg.database.repositories import (
 )
 from dsa110_contimg.mosaic.astrometry import TileOffset
 from dsa110_contimg.mosaic.build import TileContribution
-from dsa110_contimg.mosaic.tiles import Tile, validate_tiles_consistency
+from dsa110_contimg.mosaic.consistency import validate_tiles_consistency
+from dsa110_contimg.mosaic.tiles import Tile
 from dsa110_contimg.options import MosaicOptions, QAOptions
 from dsa110_contimg.photometry.forced import PhotometryFlag
 from dsa110_contimg.pipeline.rows import check_rows
@@ -185,7 +186,7 @@ def row(image: str, source: str, flags: int) -> dict[str, str | float | int | No
 
 def brought(name: str, east: float | None, *, shifted: bool = False) -> TileContribution:
     offset = None if east is None else TileOffset(east, -0.5, 0.1, 0.2, 12)
-    return TileContribution(name, name, 60690.5, 1e-3, convolved=True, offset=offset, shifted=shifted, reused=False)
+    return TileContribution(name, name, 60690.5, 1e-3, offset=offset, shifted=shifted, reused=False)
 
 
 def test_the_offset_that_is_left_is_judged() -> None:

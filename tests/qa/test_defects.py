@@ -60,7 +60,7 @@ def checks_of(vis: Visibilities, sky: SkyModel) -> dict[str, Check]:
     made = make_image(vis, IMAGING, bright=sky)
     measurements = forced.measure(made.image, sky, PhotometryOptions(), beam=made.beam)
     known = reference_sources(made.image, sky, measurements)
-    checks = image_checks(made.image, QAOptions(), thermal_noise_of(vis))
+    checks = image_checks(made.image, QAOptions(), thermal_noise_of(vis), made.local_noise())
     checks += source_checks(known, made.image.beam, QAOptions())
     return {check.name: check for check in checks}
 

@@ -38,8 +38,9 @@ def drawn(seed: int = 4, number: int = 1500) -> RecoveredSources:
         np.where(snr > 10.0, axis / (FWHM_PER_SIGMA * snr) * rng.normal(size=number), np.nan) for axis in (MAJOR, MINOR)
     )
     return RecoveredSources(
-        "tile 1", true, flux, noise, noise, response, distance, along, across, flux / noise > 5.0, MAJOR, MINOR
-    )
+        "tile 1", true, flux, noise, noise, response, distance, along, across, flux / noise > 5.0, MAJOR, MINOR,
+        MAJOR / FWHM_PER_SIGMA, MINOR / FWHM_PER_SIGMA,
+    )  # fmt: skip
 
 
 def detected(recovered: RecoveredSources, false: int = 0) -> Detections:

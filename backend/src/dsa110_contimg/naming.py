@@ -3,7 +3,7 @@
 group id      2025-01-15T12:30:00              start of the data, to the second (UTC)
 subband       <stamp>_sb07.hdf5                stamp = a node's wall clock, seconds off
 tile          <stage>/ms/science/2025-01-15/<group id>.ms
-images        <group id>.img-image.fits  -image-pb.fits  -residual.fits  -beam.fits  -psf.fits
+images        <group id>.img-image.fits  -image-pb.fits  -residual.fits  -beam.fits  -rms.fits  -background.fits
 caltables     <group id>_kcal  _bpcal  _gcal  _gpcal  _2gcal
 mosaic group  mg_<group id of its first tile>
 mosaic        mosaic_2025-01-15_12-30-00[_2]    = data_registry.data_id
@@ -25,6 +25,8 @@ IMAGE_SUFFIXES = {
     "pbcor": "-image-pb.fits",
     "residual": "-residual.fits",
     "beam": "-beam.fits",
+    "rms": "-rms.fits",
+    "background": "-background.fits",
     "psf": "-psf.fits",
     "model": "-model.fits",
     "noise": "-noise.fits",

@@ -94,7 +94,8 @@ class ImagingOptions:
     pb_limit: float = option(0.2, "The corrected image is blank where the beam is below this.")
     epsilon: float = option(1e-3, "Accuracy of the gridder.")
     threads: int = option(0, "Threads; 0 uses every core. One thread gives the same bits each time.")
-    subtract_bright: bool = option(True, "Predict bright sources through the drifting beam and subtract them.")
+    subtract_bright: bool = option(True, "Predict catalog sources through the drifting beam and subtract them.")
+    spectral_index: float = option(-0.7, "The corrected image is right for sources of this spectral index.")
     spectral_terms: int = option(1, "2 fits a spectral index to each bright source beside flux and position.")
     smearing: bool = option(
         False, "Correct for the averaging over integration and channel, which data of the simulator have with --smear."
@@ -180,6 +181,7 @@ class ProductOptions:
     )
     hips: bool = option(True, "Make a HiPS of each mosaic, for sky atlases.")
     nightly_hips: bool = option(False, "Once a day, make a HiPS of the sky of all published mosaics.")
+    nightly_kept: int = option(2, "Versions of it that gave way to a newer one and are kept; older ones are removed.")
     nightly_mosaics: int = option(60, "Most mosaics that one such HiPS adds; further ones come with the next.")
 
 

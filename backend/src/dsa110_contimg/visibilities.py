@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.kernels.beams import BeamMap, beam_power
-from dsa110_contimg.kernels.predict import motion_axis, predict_evenly_spaced, predict_numpy, taper_axes
+from dsa110_contimg.kernels.predict import predict_evenly_spaced, predict_numpy, smearing_axes, taper_axes
 from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
 from dsa110_contimg.telescope import DISH_DIAMETER_M
 
@@ -247,19 +247,35 @@ def apparent_spectrum(vis: Visibilities, sky: SkyModel) -> NDArray[np.float64]:
 
 def sky_directions(vis: Visibilities, sky: SkyModel) -> NDArray[np.float64]:
     """Return the direction cosines of sources in the frame of the uvw, before aberration, (n_source, 3)."""
-    lmn = direction_cosines(np.radians(sky.ra_deg), np.radians(sky.dec_deg), *np.radians(vis.phase_center))
+    return _directions(vis, sky.ra_deg, sky.dec_deg)
+
+
+def _directions(vis: Visibilities, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    lmn = direction_cosines(np.radians(ra_deg), np.radians(dec_deg), *np.radians(vis.phase_center))
     lmn = np.concatenate([lmn[:, :2] / vis.aberration, lmn[:, 2:]], axis=1)
     lmn[:, 2] = np.sqrt(1.0 - lmn[:, 0] ** 2 - lmn[:, 1] ** 2)
     return lmn
 
 
 def sky_axes(vis: Visibilities, sky: SkyModel, *, smeared: bool) -> NDArray[np.float64]:
-    """Return the axes of sources as `kernels.predict` takes them, with their motion if they are smeared by it."""
+    """Return the axes of sources as `kernels.predict` takes them, with those of smearing if they are wanted."""
     axes = sky.taper_axes(vis.phase_center)
     if not smeared:
         return axes
-    moving = motion_axis(sky_directions(vis, sky), np.radians(vis.phase_center.dec_deg), vis.integration_s)
-    return np.concatenate([axes, moving], axis=1)
+    away = smearing_axes(
+        sky_directions(vis, sky), followed_directions(vis), np.radians(vis.phase_center.dec_deg), vis.integration_s
+    )
+    return np.concatenate([axes, away], axis=1)
+
+
+def followed_directions(vis: Visibilities) -> NDArray[np.float64]:
+    """Return the direction that the correlator follows at each pointing, (n_pointing, 3), in the frame of the uvw.
+
+    A set without pointings is taken to have followed its phase center.
+    """
+    if vis.pointing_mjd.size == 0:
+        return np.array([[0.0, 0.0, 1.0]])
+    return _directions(vis, *vis.pointing_icrs_deg.T)
 
 
 def predict(
@@ -281,9 +297,10 @@ def predict(
     lmn = sky_directions(vis, sky)
     amplitude = sky.flux_at(vis.freq_hz)[None, :, :]
     time_index = np.zeros(vis.time_mjd.size, np.int64)
-    if with_beam and vis.pointing_mjd.size:
+    if vis.pointing_mjd.size:
         time_index = np.abs(vis.time_mjd[:, None] - vis.pointing_mjd[None, :]).argmin(axis=1)
-        amplitude = amplitude * beam_response(vis, sky.ra_deg, sky.dec_deg)
+        seen = beam_response(vis, sky.ra_deg, sky.dec_deg) if with_beam else np.ones((vis.pointing_mjd.size, 1, 1))
+        amplitude = amplitude * seen
     single, axes = np.ascontiguousarray(amplitude, np.float32), sky_axes(vis, sky, smeared=smeared)
     steps = np.diff(vis.freq_hz)
     if steps.size and np.allclose(steps, steps[0], rtol=1e-6):

@@ -12,6 +12,7 @@ has no component, is dropped, and the data stay as they were: a tile with a weak
 
 import logging
 from collections.abc import Callable
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -70,7 +71,7 @@ def self_calibrate(
     return tables
 
 
-def components_sky(vis: Visibilities, model: SkyImage, bright: SkyModel | None = None) -> SkyModel:
+def components_sky(vis: Visibilities, model: SkyImage, *subtracted: SkyModel) -> SkyModel:
     """Return the sky model of an image's CLEAN components.
 
     Parameters
@@ -79,7 +80,7 @@ def components_sky(vis: Visibilities, model: SkyImage, bright: SkyModel | None =
         Gives the pointings; without any the beam is one.
     model
         CLEAN components, Jy per pixel as seen through the mean beam; the strongest 500 pixels count.
-    bright
+    subtracted
         Sources that were taken off the visibilities before CLEAN, with their true fluxes.
     """
     y, x = np.nonzero(model.data)
@@ -97,4 +98,4 @@ def components_sky(vis: Visibilities, model: SkyImage, bright: SkyModel | None =
     ra_deg, dec_deg, spectrum = np.degrees(ra[near]), np.degrees(dec[near]), np.full((flux_jy.size, 1), MEAN_INDEX)
     names = [f"component{i}" for i in range(flux_jy.size)]
     own = SkyModel(names, ra_deg, dec_deg, flux_jy.astype(np.float64), spectrum, MID_BAND_HZ)
-    return own if bright is None else joined(own, referred(bright, MID_BAND_HZ))
+    return reduce(joined, (referred(sky, MID_BAND_HZ) for sky in subtracted), own)

@@ -11,12 +11,15 @@ from rich.table import Table
 from dsa110_contimg.cli.options import flags_from
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.formats import fits_image
-from dsa110_contimg.formats.measurement_set import load
+from dsa110_contimg.formats.measurement_set import columns, load
 from dsa110_contimg.imaging.image import ImagingResult, ImagingSummary
 from dsa110_contimg.imaging.image import image as make_image
 from dsa110_contimg.naming import IMAGE_SUFFIXES
 from dsa110_contimg.options import ImagingOptions
 from dsa110_contimg.pipeline.engine_comparison import Comparison, compare_engines
+from dsa110_contimg.visibilities import SkyImage
+
+SAVED = ("image", "pbcor", "residual", "beam", "rms", "background", "psf")
 
 
 @flags_from(ImagingOptions)
@@ -38,12 +41,13 @@ def image(
     try:
         vis = load(ms, options.column, field=field)
         result = make_image(vis, options)
+        column = _column(ms, options.column)
         files = _save(result, out, ms)
         comparison = compare_engines(vis, result, options, compare) if compare else None
     except (PipelineError, OSError) as error:
         Console(stderr=True).print(f"contimg image: {error}", style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    measured = _measured(result.summary)
+    measured = {"column": column, **_measured(result.summary)}
     if as_json:
         told = measured | {"files": {kind: str(path) for kind, path in files.items()}}
         print(json.dumps(told if comparison is None else told | {"comparison": comparison.to_dict()}, indent=2))
@@ -57,6 +61,17 @@ def image(
         console.print(str(path), soft_wrap=True)
     if comparison is not None:
         console.print(_figures_table(comparison), _told(comparison), _sources_table(comparison), sep="\n")
+
+
+def _column(ms: Path, wanted: str) -> str:
+    """Return the column that was read, and say so if it is not the one that was asked for."""
+    if wanted in columns(ms):
+        return wanted
+    Console(stderr=True).print(
+        f"contimg image: {ms} has no {wanted}: its DATA are imaged as they are, calibrated or not",
+        style="yellow", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return "DATA"
 
 
 def _figures_table(compared: Comparison) -> Table:
@@ -104,7 +119,7 @@ def _sources_table(compared: Comparison) -> Table:
 def _save(result: ImagingResult, folder: Path, ms: Path) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     stem = ms.name.removesuffix(".ms")
-    planes = {"image": result.image, "pbcor": result.pbcor, "residual": result.residual, "psf": result.psf}
+    planes: dict[str, SkyImage | None] = {kind: getattr(result, kind) for kind in SAVED}
     return {
         kind: fits_image.save(plane, folder / f"{stem}.img{IMAGE_SUFFIXES[kind]}")
         for kind, plane in planes.items()

@@ -88,6 +88,14 @@ def _print(checks: list[Check], page: Path, made: InjectionReport, *, as_json: b
         return
     noise = ", ".join(f"{1e3 * value:.2f}" for value in made.noise_jy)
     typer.echo(f"beam {made.beam.major_arcsec:.0f} x {made.beam.minor_arcsec:.0f} arcsec; noise {noise} mJy/beam")
+    for kind, bins in made.bins().items():
+        typer.echo(f"{kind}: flux, measured over true; scatter of fluxes and of offsets over predicted (Condon 1997)")
+        for one in bins:
+            flux, offsets, condon = one.flux, one.position_scatter.value, one.condon_scatter.value
+            typer.echo(
+                f"  S/N {one.low_snr:4g} to {one.high_snr:<6g} {flux.n:4d}   {flux.value:.4f} ± {flux.error:.4f}"
+                f"   {one.flux_scatter.value:.2f}   {offsets:.2f} ({condon:.2f})"
+            )
     for check in checks:
         typer.echo(f"{check.verdict:10s} {check.name:24s} {check.reason}")
     typer.echo(str(page))

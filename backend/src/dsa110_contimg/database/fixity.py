@@ -21,7 +21,7 @@ from dsa110_contimg.database.models import DataProduct
 from dsa110_contimg.database.product_paths import Roots
 from dsa110_contimg.database.publishing import Fingerprint, scratch_path
 from dsa110_contimg.database.registry_rows import ProductRow, RegistryConnection, find_rows, get_data
-from dsa110_contimg.database.retraction import is_there, published_items, removals
+from dsa110_contimg.database.retraction import is_discarded, is_there, published_items, removals
 from dsa110_contimg.errors import PublishError
 
 Tell = Callable[[str, int, int], None]
@@ -117,7 +117,7 @@ def _items(row: ProductRow) -> list[Item]:
     """Return what a row says is on disk: files and folders, and what they were."""
     if row.status == "published":
         return published_items(row)
-    if row.status != "retracted":
+    if row.status != "retracted" or is_discarded(row):
         return []
     kept = [(item.source if _not_yet_moved(row, item.target) else item.target, item.content) for item in removals(row)]
     return kept or published_items(row)[-1:]

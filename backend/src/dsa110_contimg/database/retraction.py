@@ -7,7 +7,8 @@
 
 The second is one transaction that holds the row: two that finish the same retraction take turns, and one of them
 finds nothing left to do. A 'retracted' row with an owner has files left to move: `resume_retraction` finishes it, as
-often as needed. Nothing is ever deleted, and the id stays taken: a remade product is a new row.
+often as needed. The id stays taken: a remade product is a new row. A tombstone stays, unless it is discarded: then the
+row says so first, and the files of a discard that was killed go with the next one.
 """
 
 import json
@@ -24,10 +25,10 @@ from sqlalchemy import update
 
 from dsa110_contimg.database import publishing
 from dsa110_contimg.database.claims import LEASE_S
-from dsa110_contimg.database.disk_steps import make_folders, rename_new, sync_folder
+from dsa110_contimg.database.disk_steps import make_folders, remove, rename_new, sync_folder
 from dsa110_contimg.database.models import DataProduct
 from dsa110_contimg.database.ownership import this_process
-from dsa110_contimg.database.product_paths import Roots, check_areas, tombstone_path
+from dsa110_contimg.database.product_paths import TOMBSTONES, Roots, check_areas, tombstone_path
 from dsa110_contimg.database.publications import recorded_fingerprints
 from dsa110_contimg.database.publishing import Fingerprint
 from dsa110_contimg.database.registry_rows import (
@@ -132,6 +133,43 @@ def resume_retraction(conn: RegistryConnection, row: ProductRow, roots: Roots | 
         if not plan:
             raise PublishError("the row no longer says which files are to be moved")
     return _settle(conn, row, plan)
+
+
+def discard_tombstone(conn: RegistryConnection, data_id: str) -> None:
+    """Remove the files of a retracted product for good; what an earlier call has left of them goes too.
+
+    Raises
+    ------
+    PublishError
+        If it is not retracted, or not all of its files are set aside yet.
+    """
+    row = get_data(conn, data_id)
+    if row.status != "retracted" or row.owner is not None:
+        raise PublishError(f"product {data_id} is {row.status}, or is being moved: it has no tombstone to discard")
+    items = removals(row)
+    if not is_discarded(row):
+        details = dict(row.details)
+        details["retract"] = {**_noted(row), "discarded_at": time.time()}
+        at_rest = update(DataProduct).where(DataProduct.data_id == data_id, DataProduct.attempt == row.attempt)
+        with transaction(conn) as run:
+            run(at_rest.where(DataProduct.owner.is_(None)).values(metadata_json=json.dumps(details)))
+    for item in items:
+        remove(item.target)
+        for folder in item.target.parents[:2]:
+            # That of the kind, and that of the product, once they are empty.
+            if folder.name != TOMBSTONES and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+                sync_folder(folder.parent)
+
+
+def is_discarded(row: ProductRow) -> bool:
+    """Return whether the files of a retracted product are gone for good, or about to be."""
+    return "discarded_at" in _noted(row)
+
+
+def _noted(row: ProductRow) -> dict[str, object]:
+    noted = row.details.get("retract")
+    return noted if isinstance(noted, dict) else {}
 
 
 def is_there(path: Path) -> bool:

@@ -100,6 +100,26 @@ def load(path: Path) -> SkyImage:
     return _image_of(header, _plane(data, path), path)
 
 
+def describe(path: Path) -> SkyImage:
+    """Read what describes an image; its pixels are all NaN, and one place in memory.
+
+    Raises
+    ------
+    BadInputError
+        As `load`, but for damage that only the pixels tell.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            header = load_header(path)
+            shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
+        except FileNotFoundError as error:
+            raise BadInputError(f"{path} does not exist") from error
+        except (OSError, fits.VerifyError, ValueError, TypeError, KeyError, IndexError) as error:
+            raise BadInputError(f"{path} is not a readable FITS image ({error}); make it again") from error
+    return _image_of(header, np.broadcast_to(np.float32(np.nan), shape), path)
+
+
 def load_header(path: Path) -> fits.Header:
     """Return the header of an image, compressed or not; OSError if there is none to read."""
     header = fits.getheader(path)

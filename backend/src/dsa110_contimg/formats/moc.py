@@ -2,7 +2,8 @@
 
 A MOC is a set of HEALPix cells of many sizes. That of an image holds every cell of order 11 (1.7') in which it has a
 value; positions are tried so close to each other that none of them is passed over. Unions of such maps are exact:
-the order in which they are formed, and what was in already, make no difference. Standard: MOC 2.0 (2022).
+the order in which they are formed, and what was in already, make no difference. Standard: MOC 2.0 (2022); written are
+the numbers of cells (NUNIQ), which clients of MOC 1.0 and HiPS 1.0 read too.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units
+from astropy.io import fits
 from mocpy import MOC
 
 from dsa110_contimg.errors import BadInputError
@@ -20,6 +22,10 @@ from dsa110_contimg.visibilities import SkyImage
 ORDER = 11
 SPACING = 0.3
 """Of a cell's size, between two positions that are tried."""
+CARDS = {
+    "PIXTYPE": "HEALPIX", "ORDERING": "NUNIQ", "COORDSYS": "C", "MOCVERS": "2.0", "MOCDIM": "SPACE",
+    "MOCTOOL": "dsa110-contimg",
+}  # fmt: skip
 SQUARE_DEGREES = 4.0 * np.pi * np.degrees(1.0) ** 2
 
 
@@ -57,8 +63,13 @@ def area_deg2(covered: MOC) -> float:
 
 def save(covered: MOC, path: Path) -> Path:
     """Write a map as FITS, whole or not at all, and return its path."""
+    cells = np.sort(np.asarray(covered.uniq_hpx, np.int64))
+    table = fits.BinTableHDU.from_columns([fits.Column("UNIQ", "K", array=cells)])
+    table.header.update(CARDS | {"MOCORDER": covered.max_order, "MOCORD_S": covered.max_order})
+    # No time of writing: the same map makes the same bytes.
+    table.add_checksum(when="HDU checksum", checksum_keyword="CHECKSUM", datasum_keyword="DATASUM")
     with replacing(path) as scratch:
-        covered.save(str(scratch), format="fits")
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(scratch, output_verify="exception")
     return path
 
 

@@ -26,7 +26,7 @@ from dsa110_contimg.options import MosaicOptions, option
 DAY_S = 86400.0
 TILE_IMAGES = ("image", "pbcor", "beam")
 """Images of a tile that its mosaics are made of."""
-INTERMEDIATE = ("residual", "dirty", "psf", "model")
+INTERMEDIATE = ("residual", "rms", "background", "dirty", "psf", "model")
 """Images of a tile that nothing is made of."""
 UNCALIBRATED = (None, "pending", "converting", "converted")
 LEAST_REACH_S = 3600.0

@@ -4,8 +4,9 @@ The sky moves through the primary beam during a tile, which modulates each sourc
 static model leaves 0.04 % of a source at the center and 0.5 % of one a degree off. A source of 0.3 Jy or more is
 therefore described by visibilities, S(f) P(t, f) exp(iφ), and taken off exactly.
 
-Of fainter sources only the modulation, S(f) (P − mean P), is taken off, with catalogue fluxes, where it would leave
-more than the noise; the rest of them is cleaned.
+Fainter sources whose modulation would leave more than a tenth of the noise are taken off with the catalogue's fluxes
+and restored with the same. What the catalogue has wrong, a few per cent of the flux or the dip of a source that varies,
+stays in the residual and is cleaned: the image shows what the data say, less of it through CLEAN.
 
 Only the spectrum and the first guess come from the catalogue: flux and position are fitted to the data, of all
 bright sources at once, with the imaging weights. What the fit misses stays in the residual and is imaged. In the
@@ -21,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.imaging.field import longest_baseline_m
-from dsa110_contimg.imaging.primary_beam import loss_toward
 from dsa110_contimg.imaging.samples import Block, nearest_pointing, parts
+from dsa110_contimg.imaging.smearing import AveragingLoss
 from dsa110_contimg.kernels.predict import predict_evenly_spaced
 from dsa110_contimg.kernels.source_fit import source_normal_equations
 from dsa110_contimg.kernels.sphere import from_direction_cosines, separation
@@ -33,6 +34,7 @@ from dsa110_contimg.visibilities import (
     Visibilities,
     apparent_spectrum,
     beam_response,
+    predict,
     sky_axes,
     sky_directions,
 )
@@ -43,7 +45,9 @@ BRIGHT_APPARENT_JY = 0.3
 MOST_SOURCES = 24
 MODULATION_LEFT = 0.03
 """Largest residual beside a source over the rms of its modulation (0.008 at the center, 0.03 a degree off)."""
-MOST_MODULATED = 40
+OF_THE_NOISE = 0.1
+"""All sources of a full tile together, each just below it, then leave about the noise (300 sources)."""
+MOST_KNOWN = 300
 FIT_ROUNDS = 3
 BLEND_BEAMS = 1.5
 LARGEST_SHIFT_BEAMS = 0.5
@@ -64,6 +68,30 @@ class BrightSources:
     """(n_source,), flux as the image sees it: the mean over pointings and channels, less the loss by averaging."""
     index_change: NDArray[np.float64]
     """(n_source,), fitted less catalogue spectral index; zeros where it was not fitted."""
+
+
+class KnownSources(NamedTuple):
+    """Fainter sources that were taken off with the catalogue's fluxes."""
+
+    sky: SkyModel
+    amplitude: NDArray[np.float64]
+    """(n_pointing, n_source, n_chan), S(f) P(t, f), Jy."""
+    apparent_jy: NDArray[np.float64]
+    """(n_source,), what the image shows of them before the beam correction."""
+
+
+class TakenOff(NamedTuple):
+    """What does not reach CLEAN, and is restored."""
+
+    bright: BrightSources | None
+    known: KnownSources | None
+
+    def sources(self) -> list[tuple[SkyModel, NDArray[np.float64]]]:
+        """Return the sources with the flux that is restored, by kind."""
+        return [(one.sky, one.apparent_jy) for one in (self.bright, self.known) if one is not None]
+
+
+NOTHING = TakenOff(None, None)
 
 
 def select_bright(vis: Visibilities, sky: SkyModel, min_jy: float = BRIGHT_APPARENT_JY) -> SkyModel:
@@ -137,7 +165,7 @@ def fit_bright(
         factor, shift = fitted.factor, fitted.shift_arcsec
         sane = (factor > PLAUSIBLE_FACTOR[0]) & (factor < PLAUSIBLE_FACTOR[1]) & (np.hypot(*shift.T) < limit)
         if sane.all():
-            loss = loss_toward(vis, blocks, sky_directions(vis, fitted.sky), smeared=options.smearing)
+            loss = AveragingLoss(vis, blocks, smeared=options.smearing).mean(sky_directions(vis, fitted.sky))
             return replace(fitted, apparent_jy=apparent_flux(vis, fitted.sky, weight) * loss)
         for i in np.flatnonzero(~sane):
             logger.warning(
@@ -211,7 +239,7 @@ def _normal_equations(
 
 
 def select_modulated(vis: Visibilities, sky: SkyModel, noise_jy: float) -> SkyModel:
-    """Return the sources whose modulation by the drifting beam would leave more than the noise, strongest first.
+    """Return the sources whose modulation by the drifting beam CLEAN should not meet, strongest first.
 
     Parameters
     ----------
@@ -224,18 +252,26 @@ def select_modulated(vis: Visibilities, sky: SkyModel, noise_jy: float) -> SkyMo
     """
     if len(sky) == 0:
         return sky
-    sky = sky.select(MODULATION_LEFT * sky.flux_at(vis.freq_hz).max(axis=1) > noise_jy)
+    least = OF_THE_NOISE * noise_jy
+    sky = sky.select(MODULATION_LEFT * sky.flux_at(vis.freq_hz).max(axis=1) > least)
     coarse = replace(vis, freq_hz=vis.freq_hz[:: max(1, vis.freq_hz.size // 16)])
     seen = beam_response(coarse, sky.ra_deg, sky.dec_deg) * sky.flux_at(coarse.freq_hz)
     left = MODULATION_LEFT * seen.std(axis=(0, 2))
     order = np.argsort(-left, kind="stable")
-    return sky.select(order[left[order] > noise_jy][:MOST_MODULATED])
+    return sky.select(order[left[order] > least][:MOST_KNOWN])
 
 
-def take_off_modulation(
+def known_sources(
     vis: Visibilities, blocks: list[Block], sky: SkyModel, weight: NDArray[np.float64], options: ImagingOptions
-) -> None:
-    """Take S(f) (P − mean P) of sources off the blocks, in place, with catalogue fluxes and positions.
+) -> KnownSources:
+    """Return sources as the catalogue has them; `weight` (n_pointing, n_chan) makes the mean of the image."""
+    seen = beam_response(vis, sky.ra_deg, sky.dec_deg) * sky.flux_at(vis.freq_hz)
+    loss = AveragingLoss(vis, blocks, smeared=options.smearing).mean(sky_directions(vis, sky))
+    return KnownSources(sky, seen, np.einsum("tsf,tf->s", seen, weight) / weight.sum() * loss)
+
+
+def take_off_known(vis: Visibilities, blocks: list[Block], known: KnownSources, options: ImagingOptions) -> None:
+    """Take known sources off the blocks, in place.
 
     Parameters
     ----------
@@ -243,24 +279,46 @@ def take_off_modulation(
         Gives phase center, pointings and channels.
     blocks
         Stokes I of evenly spaced channels.
-    sky
+    known
         The sources.
-    weight
-        (n_pointing, n_chan), imaging weights, for the mean.
     options
         Whether the correlator's averaging counts.
     """
-    seen = beam_response(vis, sky.ra_deg, sky.dec_deg) * sky.flux_at(vis.freq_hz)
-    mean = np.einsum("tsf,tf->s", seen, weight) / weight.sum()
+    sky, seen = known.sky, known.amplitude
     lmn, axes = sky_directions(vis, sky), sky_axes(vis, sky, smeared=options.smearing)
     time_index = nearest_pointing(vis)
     for block in blocks:
-        joined = seen.reshape(*seen.shape[:2], -1, block.n_average).mean(axis=3) - mean[:, None]
+        joined = seen.reshape(*seen.shape[:2], -1, block.n_average).mean(axis=3)
         amplitude, step = joined.astype(np.float32), float(np.diff(block.freq_hz[:2]).sum())
         for rows in parts(block.rows.size):
             block.vis[rows] -= predict_evenly_spaced(
                 block.uvw_m[rows], time_index[block.rows[rows]], block.freq_hz[0], step, lmn, amplitude, axes
             )
+
+
+def without(vis: Visibilities, taken: TakenOff, options: ImagingOptions) -> NDArray[np.complex64]:
+    """Return visibilities, every channel and hand of them, less what does not reach CLEAN.
+
+    Parameters
+    ----------
+    vis
+        Of evenly spaced channels; not changed.
+    taken
+        Bright and known sources.
+    options
+        Whether the correlator's averaging counts.
+    """
+    left = vis.vis.copy()
+    every = Block(np.arange(len(left)), 1, vis.uvw_m, vis.freq_hz, left[:0, :, 0], np.empty((0, 0), np.float32))
+    for rows in parts(len(left)):
+        part = replace(every, rows=every.rows[rows], uvw_m=vis.uvw_m[rows], vis=np.zeros_like(left[rows, :, 0]))
+        if taken.bright is not None:
+            seen = replace(vis, uvw_m=vis.uvw_m[rows], time_mjd=vis.time_mjd[rows])
+            part.vis -= predict(seen, taken.bright.sky, smeared=options.smearing)
+        if taken.known is not None:
+            take_off_known(vis, [part], taken.known, options)
+        left[rows] += part.vis[:, :, None]
+    return left
 
 
 def apparent_flux(vis: Visibilities, sky: SkyModel, weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.kernels.beams import airy_radius
@@ -28,6 +29,7 @@ NEAT = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 FIELD_LEVEL = 0.1
 SIZE_WITHOUT_BEAM = 1024
 SMALLEST_SIZE = 32
+FEWEST_ANTENNAS = 3
 
 
 class Field(NamedTuple):
@@ -55,14 +57,27 @@ def choose_field(vis: Visibilities, options: ImagingOptions) -> Field:
     return Field(size, cell_rad)
 
 
-def check_phase_center(vis: Visibilities) -> None:
-    """Refuse visibilities that were rotated to a place where the dishes did not look.
+def check_visibilities(vis: Visibilities) -> None:
+    """Refuse visibilities of which no image can be made.
 
     Raises
     ------
     ImagingError
-        If the phase center lies where the mean beam is below 0.1.
+        If all are flagged, if they are of fewer than three antennas, or if the phase center lies where the mean beam
+        is below 0.1: then they were rotated to a place where the dishes did not look.
     """
+    usable = _usable_rows(vis)
+    present = np.unique(np.concatenate([vis.antenna1[usable], vis.antenna2[usable]]))
+    if present.size < FEWEST_ANTENNAS:
+        names = " and ".join(vis.antenna_names[antenna] for antenna in present)
+        raise ImagingError(
+            f"{vis.field_name or 'the set'} has one baseline with unflagged data, of antennas {names}: "
+            f"no image can be made of fewer than {FEWEST_ANTENNAS} antennas"
+        )
+    _check_phase_center(vis)
+
+
+def _check_phase_center(vis: Visibilities) -> None:
     if vis.pointing_mjd.size == 0:
         return
     ra, dec = np.radians(vis.pointing_icrs_deg).T
@@ -79,10 +94,20 @@ def check_phase_center(vis: Visibilities) -> None:
 
 def longest_baseline_m(vis: Visibilities) -> float:
     """Return the longest projected baseline with unflagged data, in metres."""
-    usable = rows_with_data(vis.flags) & (vis.weights > 0.0).all(axis=1) & (vis.antenna1 != vis.antenna2)
-    if not usable.any():
-        raise ImagingError(f"every visibility of {vis.field_name or 'the set'} is flagged: there is nothing to image")
+    usable = _usable_rows(vis)
     return float(np.hypot(vis.uvw_m[usable, 0], vis.uvw_m[usable, 1]).max())
+
+
+def _usable_rows(vis: Visibilities) -> NDArray[np.bool_]:
+    """Return which rows are of two antennas and have unflagged data with a weight; at least one is."""
+    crossed = vis.antenna1 != vis.antenna2
+    usable = np.asarray(rows_with_data(vis.flags) & (vis.weights > 0.0).all(axis=1) & crossed)
+    if not usable.any():
+        raise ImagingError(
+            f"every visibility of {vis.field_name or 'the set'} is flagged, or without a weight: {crossed.sum()} rows "
+            f"of {vis.freq_hz.size} channels; there is nothing to image"
+        )
+    return usable
 
 
 def neat_cell_arcsec(baseline_m: float, freq_hz: float) -> float:

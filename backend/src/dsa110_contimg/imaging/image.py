@@ -7,7 +7,7 @@ the mean over its pointings and channels, and is blank where that is below a lim
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,20 +18,26 @@ from numpy.typing import NDArray
 from dsa110_contimg.errors import ConfigurationError, ImagingError
 from dsa110_contimg.imaging import wsclean
 from dsa110_contimg.imaging.bright_sources import (
+    NOTHING,
     BrightSources,
+    TakenOff,
     fit_bright,
+    known_sources,
     resolution_rad,
     select_bright,
     select_modulated,
-    take_off_modulation,
+    take_off_known,
+    without,
 )
 from dsa110_contimg.imaging.deconvolve import Deconvolution, deconvolve
-from dsa110_contimg.imaging.field import Field, check_phase_center, choose_field
+from dsa110_contimg.imaging.field import Field, check_visibilities, choose_field
 from dsa110_contimg.imaging.masks import catalog_mask
 from dsa110_contimg.imaging.noise import NoiseMap, noise_map, robust_sigma
 from dsa110_contimg.imaging.primary_beam import response_image, with_beam_file
 from dsa110_contimg.imaging.restore import Components, fit_beam, restored
 from dsa110_contimg.imaging.samples import Block, average, expected_noise, pointing_weights, weigh
+from dsa110_contimg.imaging.scales import widths_in_pixels
+from dsa110_contimg.imaging.smearing import AveragingLoss, separate
 from dsa110_contimg.imaging.transform import Transform
 from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
 from dsa110_contimg.options import ImagingOptions
@@ -67,7 +73,9 @@ class ImagingSummary:
     n_samples: int
     """Stokes I samples with a weight, after averaging."""
     bright: BrightSources | None
-    """What was subtracted from the visibilities and restored."""
+    """What was fitted, subtracted from the visibilities and restored."""
+    subtracted: tuple[SkyModel, ...]
+    """All that was: bright sources as fitted, fainter ones as the catalogue has them."""
     expected_noise_jy: float
     """What the visibilities' own scatter gives the image, calibration errors and unknown sources apart."""
     local: NoiseMap
@@ -81,7 +89,7 @@ class ImagingResult:
     dirty: SkyImage
     psf: SkyImage
     model: SkyImage
-    """CLEAN components, Jy/pixel; bright sources are in `summary.bright`."""
+    """CLEAN components, Jy/pixel; what was subtracted is in `summary.subtracted`."""
     residual: SkyImage
     image: SkyImage
     pbcor: SkyImage | None
@@ -89,17 +97,34 @@ class ImagingResult:
     beam: SkyImage | None
     summary: ImagingSummary
 
-    def local_noise(self) -> SkyImage:
-        """Return the local noise of the residual, before the beam correction."""
-        return self._map("noise", self.summary.local.sigma)
+    @property
+    def rms(self) -> SkyImage:
+        """The noise of the residual in boxes, before the beam correction: a pixel is a box."""
+        return self._map("rms", self.summary.local.sigma)
 
-    def local_background(self) -> SkyImage:
-        """Return the local median of the residual, before the beam correction."""
+    @property
+    def background(self) -> SkyImage:
+        """The median of the residual in boxes, before the beam correction: a pixel is a box."""
         return self._map("background", self.summary.local.background)
 
+    def local_noise(self) -> SkyImage:
+        """Return the noise around each pixel of the image, joined bilinearly between the boxes."""
+        data = self.summary.local.image(self.summary.local.sigma)
+        return replace(self.residual, data=data, kind="noise", header=dict(self.residual.header))
+
     def _map(self, kind: str, values: NDArray[np.float32]) -> SkyImage:
-        data = self.summary.local.image(values)
-        return replace(self.residual, data=data, kind=kind, header=dict(self.residual.header))
+        size = self.summary.size
+        box = size / len(values)
+        center = (size // 2 + 0.5) / box - 0.5
+        return replace(
+            self.residual,
+            data=values.copy(),
+            kind=kind,
+            cell_deg=self.residual.cell_deg * box,
+            reference_pixel=(center, center),
+            noise_jy=float("nan"),
+            header=dict(self.residual.header),
+        )
 
 
 def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None = None) -> ImagingResult:
@@ -112,7 +137,7 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
     options
         Pixels, weights, CLEAN.
     bright
-        Catalogue sources around the field: the bright ones among them are subtracted, their fluxes and positions
+        Catalogue sources around the field: they are subtracted and restored, the bright ones with fluxes and positions
         fitted to the data. Ignored where the set has no pointings, as the beam is not known there.
 
     Raises
@@ -124,7 +149,7 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
     """
     check_engine(options.engine)
     with _threads(options.threads):
-        check_phase_center(vis)
+        check_visibilities(vis)
         vis = with_beam_file(vis, options.beam_file)
         field = choose_field(vis, options)
         mask = catalog_mask(vis, field, bright, options)
@@ -133,14 +158,18 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
         weight = pointing_weights(vis, blocks)
         if not weight.sum() > 0.0:
             raise ImagingError("no visibility has a weight: all are flagged, or beyond the reach of the pixels")
-        subtracted = _subtract_bright(vis, blocks, bright, weight, options) if options.subtract_bright else None
-        components = _components(vis, field, subtracted)
+        taken = _take_off(vis, blocks, bright, weight, options)
+        components = _components(vis, field, taken)
+        loss = AveragingLoss(vis, blocks, smeared=options.smearing)
         if options.engine == "wsclean":
-            planes, cleaned, beam = _by_wsclean(vis, field, components, subtracted, options)
+            widths = _component_widths(vis, blocks, field, options)
+            left = vis if taken == NOTHING else replace(vis, vis=without(vis, taken, options))
+            planes, cleaned, beam = _by_wsclean(left, field, components, options, mask, widths)
         else:
-            planes, cleaned, beam = _by_ourselves(vis, Transform(blocks, field, options), components, options, mask)
-        response = response_image(vis, field, weight, blocks, smeared=options.smearing)
-    measured = _Measured(cleaned, beam, subtracted, response, weight, blocks, expected_noise(blocks))
+            samples = Transform(blocks, field, options, separate(loss, field))
+            planes, cleaned, beam = _by_ourselves(vis, samples, components, options, mask)
+        response = response_image(vis, field, weight, loss, options.spectral_index)
+    measured = _Measured(cleaned, beam, taken, response, weight, blocks, expected_noise(blocks))
     return _result(vis, options, field, planes, measured)
 
 
@@ -167,7 +196,7 @@ def _by_ourselves(
 ) -> tuple[Planes, Deconvolution, Beam]:
     psf, dirty = samples.psf(), samples.dirty()
     cell_arcsec = float(np.degrees(samples.field.cell_rad)) * 3600.0
-    beam = fit_beam(psf, cell_arcsec, float(np.degrees(resolution_rad(vis))) * 3600.0)
+    beam = _fitted_beam(vis, psf, cell_arcsec)
     brightest_jy = max(float(np.abs(dirty).max()), float(components.flux_jy.max(initial=0.0)))
     cleaned = deconvolve(samples, dirty, psf, beam.major_arcsec / cell_arcsec, brightest_jy, options, mask)
     sky = restored(cleaned.residual, cleaned.model, components, beam, cell_arcsec)
@@ -175,10 +204,28 @@ def _by_ourselves(
     return planes, cleaned, beam
 
 
+def _fitted_beam(vis: Visibilities, psf: NDArray[np.float32], cell_arcsec: float) -> Beam:
+    return fit_beam(psf, cell_arcsec, float(np.degrees(resolution_rad(vis))) * 3600.0)
+
+
+def _component_widths(vis: Visibilities, blocks: list[Block], field: Field, options: ImagingOptions) -> list[float]:
+    """Return the widths (pixels) of the components of a multi-scale CLEAN, which are given in beams."""
+    if not options.scales:
+        return []
+    cell_arcsec = float(np.degrees(field.cell_rad)) * 3600.0
+    beam = _fitted_beam(vis, Transform(blocks, field, options).psf(), cell_arcsec)
+    return widths_in_pixels(options.scales, beam.major_arcsec / cell_arcsec, field.size)
+
+
 def _by_wsclean(
-    vis: Visibilities, field: Field, components: Components, bright: BrightSources | None, options: ImagingOptions
+    vis: Visibilities,
+    field: Field,
+    components: Components,
+    options: ImagingOptions,
+    mask: NDArray[np.bool_] | None,
+    widths: Sequence[float],
 ) -> tuple[Planes, Deconvolution, Beam]:
-    made = wsclean.clean(vis, field, options, None if bright is None else bright.sky)
+    made = wsclean.clean(vis, field, options, mask, widths)
     cell_arcsec = float(np.degrees(field.cell_rad)) * 3600.0
     sky = restored(made.image, np.zeros_like(made.image), components, made.beam, cell_arcsec)
     cleaned = made.cleaned
@@ -190,7 +237,7 @@ def _by_wsclean(
 class _Measured:
     cleaned: Deconvolution
     beam: Beam
-    bright: BrightSources | None
+    taken: TakenOff
     response: NDArray[np.float32] | None
     weight: NDArray[np.float64]
     blocks: list[Block]
@@ -207,39 +254,45 @@ def _threads(threads: int) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-def _subtract_bright(
+def _take_off(
     vis: Visibilities,
     blocks: list[Block],
     sky: SkyModel | None,
     weight: NDArray[np.float64],
     options: ImagingOptions,
-) -> BrightSources | None:
-    """Fit bright sources and take them off the blocks, in place; of fainter ones, what the beam modulates."""
-    if sky is None or vis.pointing_mjd.size == 0 or not np.allclose(np.diff(vis.freq_hz), vis.channel_width_hz):
-        return None
+) -> TakenOff:
+    """Fit bright sources and take them off the blocks, in place; fainter ones as the catalogue has them."""
+    even = np.allclose(np.diff(vis.freq_hz), vis.channel_width_hz)
+    if sky is None or not options.subtract_bright or vis.pointing_mjd.size == 0 or not even:
+        return NOTHING
     chosen = select_bright(vis, sky)
     fitted = fit_bright(vis, blocks, chosen, weight, options)
     if fitted is not None:
         for block, without in zip(blocks, average(vis, fitted.sky, smeared=options.smearing), strict=True):
             block.vis = without.vis
         logger.info("subtracted %d bright sources: %s", len(fitted.sky), ", ".join(fitted.sky.names))
-    whole = set() if fitted is None else set(fitted.sky.names)
-    rest = sky.select(np.array([name not in whole for name in sky.names], bool))
+    done = set() if fitted is None else set(fitted.sky.names)
+    rest = sky.select(np.array([name not in done for name in sky.names], bool))
     modulated = select_modulated(vis, rest, expected_noise(blocks))
-    if len(modulated):
-        take_off_modulation(vis, blocks, modulated, weight, options)
-        logger.info("took the modulation of %d sources off", len(modulated))
-    return fitted
+    if len(modulated) == 0:
+        return TakenOff(fitted, None)
+    known = known_sources(vis, blocks, modulated, weight, options)
+    take_off_known(vis, blocks, known, options)
+    logger.info("subtracted %d fainter sources as the catalog has them", len(modulated))
+    return TakenOff(fitted, known)
 
 
-def _components(vis: Visibilities, field: Field, bright: BrightSources | None) -> Components:
-    if bright is None:
-        return Components(np.empty((0, 2)), np.empty(0))
-    center = np.radians(vis.phase_center)
-    lmn = direction_cosines(np.radians(bright.sky.ra_deg), np.radians(bright.sky.dec_deg), *center)
-    x = field.size // 2 - lmn[:, 0] / vis.aberration / field.cell_rad
-    y = field.size // 2 + lmn[:, 1] / vis.aberration / field.cell_rad
-    return Components(np.stack([y, x], axis=1), bright.apparent_jy)
+def _components(vis: Visibilities, field: Field, taken: TakenOff) -> Components:
+    """Return what is restored beside the components of CLEAN."""
+    places, fluxes = [np.empty((0, 2))], [np.empty(0)]
+    for sky, apparent_jy in taken.sources():
+        center = np.radians(vis.phase_center)
+        lmn = direction_cosines(np.radians(sky.ra_deg), np.radians(sky.dec_deg), *center)
+        x = field.size // 2 - lmn[:, 0] / vis.aberration / field.cell_rad
+        y = field.size // 2 + lmn[:, 1] / vis.aberration / field.cell_rad
+        places.append(np.stack([y, x], axis=1))
+        fluxes.append(apparent_jy)
+    return Components(np.concatenate(places), np.concatenate(fluxes))
 
 
 def _result(
@@ -272,13 +325,13 @@ def _template(vis: Visibilities, options: ImagingOptions, field: Field, measured
     band = measured.weight.sum(axis=0)
     times = vis.times_mjd
     half = 0.5 * vis.integration_s / SECONDS_PER_DAY
-    cleaned, bright = measured.cleaned, measured.bright
+    cleaned = measured.cleaned
     header: dict[str, str | float | int] = {
         "ENGINE": options.engine,
         "WEIGHTING": options.weighting,
         "NITER": cleaned.iterations,
         "NMAJOR": cleaned.major_cycles,
-        "NSUBTRAC": 0 if bright is None else len(bright.sky),
+        "NSUBTRAC": sum(len(sky) for sky, _ in measured.taken.sources()),
         "TELESCOP": vis.telescope,
     }
     if options.weighting == "briggs":
@@ -327,7 +380,8 @@ def _summary(sky: SkyImage, measured: _Measured, field: Field, noise: float) -> 
         size=field.size,
         cell_arcsec=sky.cell_deg * 3600.0,
         n_samples=sum(int(np.count_nonzero(block.weights)) for block in measured.blocks),
-        bright=measured.bright,
+        bright=measured.taken.bright,
+        subtracted=tuple(sky for sky, _ in measured.taken.sources()),
         expected_noise_jy=measured.expected_jy,
         local=noise_map(measured.cleaned.residual, measured.beam.major_arcsec / (3600.0 * sky.cell_deg)),
     )

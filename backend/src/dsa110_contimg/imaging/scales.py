@@ -73,13 +73,8 @@ def make_scales(psf: NDArray[np.float32], beam_pixels: float, widths: str) -> li
         If a width is no number, not positive or wider than a quarter of the image.
     """
     scales = [Scale(np.ones((1, 1), np.float32), psf, 1.0)]
-    for width in _numbers(widths):
-        if not 0.0 < width * beam_pixels <= psf.shape[0] / 4.0:
-            raise ImagingError(
-                f"a scale of {width:g} beams is {width * beam_pixels:.0f} pixels wide: "
-                f"above 0 and up to {psf.shape[0] // 4} can be cleaned in this image"
-            )
-        sigma = width * beam_pixels / FWHM_PER_SIGMA
+    for width in widths_in_pixels(widths, beam_pixels, psf.shape[0]):
+        sigma = width / FWHM_PER_SIGMA
         half = int(np.ceil(REACH_SIGMA * sigma))
         line = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
         kernel = (np.outer(line, line) / line.sum() ** 2).astype(np.float32)
@@ -87,6 +82,23 @@ def make_scales(psf: NDArray[np.float32], beam_pixels: float, widths: str) -> li
         height = float(twice[psf.shape[0] // 2, psf.shape[1] // 2])
         scales.append(Scale(kernel, np.asarray(twice / height, np.float32), height**0.5))
     return scales
+
+
+def widths_in_pixels(widths: str, beam_pixels: float, size: int) -> list[float]:
+    """Return a list of widths in beams as full widths at half maximum in pixels.
+
+    Raises
+    ------
+    ImagingError
+        If a width is no number, not positive or wider than a quarter of the image of `size` pixels.
+    """
+    for width in _numbers(widths):
+        if not 0.0 < width * beam_pixels <= size / 4.0:
+            raise ImagingError(
+                f"a scale of {width:g} beams is {width * beam_pixels:.0f} pixels wide: "
+                f"above 0 and up to {size // 4} can be cleaned in this image"
+            )
+    return [width * beam_pixels for width in _numbers(widths)]
 
 
 def _numbers(widths: str) -> Sequence[float]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dsa110_contimg.errors import ImagingError
 from dsa110_contimg.imaging.field import Field, fast_even_size
 from dsa110_contimg.imaging.samples import Block
+from dsa110_contimg.imaging.smearing import SeparatedLoss
 from dsa110_contimg.kernels import condense, warp
 from dsa110_contimg.kernels.gridding import Flat, Raster, WStack
 from dsa110_contimg.kernels.interpolate import interpolation_table
@@ -52,8 +53,10 @@ class Geometry(NamedTuple):
 class Transform:
     """Weighted visibilities as points, and the way to the image plane and back."""
 
-    def __init__(self, blocks: list[Block], field: Field, options: ImagingOptions) -> None:
-        self.field, self._threads = field, options.threads
+    def __init__(
+        self, blocks: list[Block], field: Field, options: ImagingOptions, loss: SeparatedLoss | None = None
+    ) -> None:
+        self.field, self._threads, self._loss = field, options.threads, loss
         self.weight_sum = sum(float(block.weights.sum(dtype=np.float64)) for block in blocks)
         if not self.weight_sum > 0.0:
             raise ImagingError("no visibility has a weight: all are flagged, or beyond the reach of the pixels")
@@ -113,7 +116,7 @@ class Transform:
         return np.asarray(psf / psf[self.field.size // 2, self.field.size // 2])
 
     def subtract(self, pixels: NDArray[np.int32], fluxes: NDArray[np.float64]) -> None:
-        """Take the visibilities of components off, in place.
+        """Take the visibilities of components, less what averaging took, off in place.
 
         Parameters
         ----------
@@ -122,11 +125,19 @@ class Transform:
         fluxes
             (n_component,), Jy.
         """
-        model = np.zeros((self._raster.size,) * 2, np.float32)
         offsets = pixels.astype(np.int64) - self.field.size // 2
+        if self._loss is None:
+            self._take_off(offsets, fluxes, np.ones(self._first.size - 1, np.float32))
+            return
+        for term, of_row in enumerate(self._loss.of_row):
+            self._take_off(offsets, fluxes * self._loss.at(term, offsets), of_row)
+
+    def _take_off(self, offsets: NDArray[np.int64], fluxes: NDArray[np.float64], of_row: NDArray[np.float32]) -> None:
+        model = np.zeros((self._raster.size,) * 2, np.float32)
         scale = 2 if self._coarse else 1
         warp.spread(offsets, fluxes, scale, self.field.cell_rad, self.geometry.plane, self._spread_table, model)
-        condense.take_off(self._points, self._bands, self._first, self._theta, self._engine.degrid(model))
+        rows = self._first, of_row
+        condense.take_off(self._points, self._bands, rows, self._theta, self._engine.degrid(model))
 
     @property
     def _inner(self) -> slice:

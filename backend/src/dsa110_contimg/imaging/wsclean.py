@@ -1,16 +1,23 @@
 r"""WSClean, where it is installed, as another engine of gridding and CLEAN (Offringa et al. 2014, MNRAS 444, 606).
 
 The program works on Measurement Sets: the visibilities that are to be imaged go into a scratch set in the folder for
-temporary files, and its FITS images are read back. It gets our pixels, weights, gains, masks and thresholds; its uv
-cells follow the padded image as ours do. What surrounds CLEAN stays ours: bright sources are subtracted beforehand and
-restored, and the primary beam is the mean over the pointings.
+temporary files, and its FITS images are read back. It gets our pixels, weights, tapers, ranges of baselines, gains,
+masks, scales and thresholds; its uv cells follow the padded image as ours do. What surrounds CLEAN stays ours: bright
+sources, the modulation of fainter ones and spectral indices are fitted and subtracted beforehand, and the primary beam
+is the mean over the pointings.
+
+What differs: it knows a mask of catalogue sources or one of what stands out, not both at once. It tapers and leaves
+baselines out by cells of its uv grid, not by samples. Its major cycles go down by `mgain` however low the sidelobes
+are. Its thresholds are in units of the noise of the whole image: its local noise takes extended sources for noise, and
+crashes version 3.1 where there are several scales. It weighs those against each other by a bias of its own.
 """
 
 import logging
+import math
 import shutil
 import subprocess
 import tempfile
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,16 +26,18 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import ConfigurationError, ImagingError
-from dsa110_contimg.formats import measurement_set
+from dsa110_contimg.formats import fits_image, measurement_set
 from dsa110_contimg.imaging.deconvolve import Deconvolution
 from dsa110_contimg.imaging.field import Field
 from dsa110_contimg.options import ImagingOptions
-from dsa110_contimg.visibilities import Beam, SkyModel, Visibilities, predict
+from dsa110_contimg.visibilities import Beam, SkyImage, Visibilities
 
 logger = logging.getLogger(__name__)
 
 TIME_LIMIT_S = 7200.0
-ROWS_AT_ONCE = 8192
+Values = list[str | int | float]
+FWHM_OF_SCALE = 3.0 / 16.0 * 2.354820045
+"""Of WSClean's Gaussian components, over the size by which it calls them."""
 
 
 class WscleanImages(NamedTuple):
@@ -42,19 +51,27 @@ class WscleanImages(NamedTuple):
     """Restored with `beam`."""
 
 
-def clean(vis: Visibilities, field: Field, options: ImagingOptions, bright: SkyModel | None = None) -> WscleanImages:
+def clean(
+    vis: Visibilities,
+    field: Field,
+    options: ImagingOptions,
+    mask: NDArray[np.bool_] | None = None,
+    widths: Sequence[float] = (),
+) -> WscleanImages:
     """Image and CLEAN visibilities with WSClean.
 
     Parameters
     ----------
     vis
-        Calibrated, in Jy; not changed.
+        Calibrated, in Jy, without what is not to be cleaned.
     field
         The pixel grid.
     options
         Weights, CLEAN and threads.
-    bright
-        Sources to take off the visibilities first.
+    mask
+        (n, n), pixels of catalogue sources, where they alone may hold components.
+    widths
+        Full widths at half maximum (pixels) of further scales of CLEAN.
 
     Raises
     ------
@@ -64,11 +81,17 @@ def clean(vis: Visibilities, field: Field, options: ImagingOptions, bright: SkyM
         If it fails, with what it said last.
     """
     program = installed()
-    with tempfile.TemporaryDirectory(prefix="contimg_wsclean_") as folder:
-        without = vis if bright is None else replace(vis, vis=_without(vis, bright, smeared=options.smearing))
-        path = measurement_set.save(Path(folder) / "scratch.ms", without)
-        _run([program, *arguments(field, options), "-name", str(Path(folder) / "w"), str(path)], vis.field_name)
-        return _images(Path(folder) / "w", options)
+    with tempfile.TemporaryDirectory(prefix="contimg_wsclean_") as name:
+        folder = Path(name)
+        path = measurement_set.save(folder / "scratch.ms", vis)
+        told = arguments(field, options, widths)
+        if mask is not None:
+            pixels = SkyImage(
+                mask.astype(np.float32), vis.phase_center, math.degrees(field.cell_rad), unit="", kind="mask"
+            )
+            told += ["-fits-mask", str(fits_image.save(pixels, folder / "mask.fits"))]
+        _run([program, *told, "-name", str(folder / "w"), str(path)], vis.field_name)
+        return _images(folder / "w", options)
 
 
 def installed() -> str:
@@ -85,53 +108,44 @@ def installed() -> str:
     return program
 
 
-def arguments(field: Field, options: ImagingOptions) -> list[str]:
-    """Return what tells WSClean to do as the options say; the scales of a multi-scale CLEAN are its own.
+def arguments(field: Field, options: ImagingOptions, widths: Sequence[float] = ()) -> list[str]:
+    """Return what tells WSClean to do as the options say, the file of a mask apart.
 
     Raises
     ------
     ConfigurationError
-        If the mask is to come from the catalog.
+        If components are to start at catalogue sources and at what stands out.
     """
-    if options.mask != "auto":
-        raise ConfigurationError(f"the engine 'wsclean' knows no mask {options.mask!r}: use auto, or the engine 'own'")
-    weighting: list[str | int | float] = (
-        ["briggs", options.robust] if options.weighting == "briggs" else [options.weighting]
-    )
-    settings: dict[str, list[str | int | float]] = {
+    if options.mask == "both":
+        raise ConfigurationError("the engine 'wsclean' knows no mask 'both': use auto or catalog, or the engine 'own'")
+    weighting: Values = ["briggs", options.robust] if options.weighting == "briggs" else [options.weighting]
+    settings: dict[str, Values] = {
         "size": [field.size, field.size],
-        "scale": [f"{np.degrees(field.cell_rad) * 3600.0:.12g}asec"],
+        "scale": [f"{math.degrees(field.cell_rad) * 3600.0:.12g}asec"],
         "weight": weighting,
         "niter": [options.niter],
         "gain": [options.gain],
         "mgain": [options.mgain],
-        "auto-mask": [options.auto_mask],
         "auto-threshold": [options.auto_threshold],
         "nmiter": [options.max_major],
         "wgridder-accuracy": [options.epsilon],
         "data-column": ["DATA"],
     }
+    if options.mask == "auto":
+        settings["auto-mask"] = [options.auto_mask]
+    if widths:
+        scales = ",".join(f"{width / FWHM_OF_SCALE:.4g}" for width in widths)
+        settings |= {"multiscale": [], "multiscale-shape": ["gaussian"], "multiscale-scales": [f"0,{scales}"]}
     if options.taper_arcsec > 0.0:
         settings["taper-gaussian"] = [f"{options.taper_arcsec:g}asec"]
     if options.uv_min_wavelengths > 0.0:
         settings["minuv-l"] = [options.uv_min_wavelengths]
     if options.uv_max_wavelengths > 0.0:
         settings["maxuv-l"] = [options.uv_max_wavelengths]
-    words = [word for name, values in settings.items() for word in (f"-{name}", *map(str, values))]
-    threads = ["-j", str(options.threads)] if options.threads else []
-    scales = ["-multiscale"] if options.scales else []
-    return [*words, *threads, *scales, "-use-wgridder", "-no-small-inversion", "-make-psf", "-no-update-model-required"]
-
-
-def _without(vis: Visibilities, bright: SkyModel, *, smeared: bool) -> NDArray[np.complex64]:
-    """Return the visibilities less a sky model behind the drifting beam."""
-    left = vis.vis.copy()
-    for first in range(0, len(left), ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        seen = replace(vis, uvw_m=vis.uvw_m[rows], time_mjd=vis.time_mjd[rows])
-        part = predict(seen, bright, smeared=smeared)
-        left[rows] -= part[:, :, None]
-    return left
+    if options.threads:
+        settings["j"] = [options.threads]
+    settings |= {flag: [] for flag in ("use-wgridder", "no-small-inversion", "make-psf", "no-update-model-required")}
+    return [word for name, values in settings.items() for word in (f"-{name}", *map(str, values))]
 
 
 def _run(command: list[str], name: str) -> None:

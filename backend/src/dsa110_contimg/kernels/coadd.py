@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from dsa110_contimg.compiled import compiled_parallel, is_finite
+from dsa110_contimg.compiled import compiled_parallel
 
 MAD_TO_SIGMA = 1.482602218505602
 CLIP_SIGMA = 4.0
@@ -23,6 +23,7 @@ def accumulate(
     sums: NDArray[np.float32],
     image: NDArray[np.float32],
     beam: NDArray[np.float32],
+    step: int,
     sigma: float,
     beam_limit: float,
     corner: tuple[int, int],
@@ -33,8 +34,12 @@ def accumulate(
     ----------
     sums
         (4, ny, nx): Σ (P/σ²) D, Σ P²/σ², the largest P so far, and the number of images.
-    image, beam
-        (my, mx) each: D, with even noise, and P on the grid of the sums; NaN is left out.
+    image
+        D on the grid of the sums, (my, mx), with even noise; NaN is left out.
+    beam
+        P at every *step*-th pixel of it from the first on, linear between; a pixel without one is left out.
+    step
+        Distance of the nodes of P in pixels.
     sigma
         Noise of the image.
     beam_limit
@@ -42,17 +47,32 @@ def accumulate(
     corner
         (y, x) of the image's first pixel in the sums; the image lies inside them.
     """
-    weight = 1.0 / (sigma * sigma)
-    for y in prange(image.shape[0]):
-        for x in range(image.shape[1]):
-            response, value = beam[y, x], image[y, x]
-            if not (response >= beam_limit and is_finite(value)):
-                continue
-            j, i = y + corner[0], x + corner[1]
-            sums[0, j, i] += np.float32(weight * response * value)
-            sums[1, j, i] += np.float32(weight * response * response)
-            sums[2, j, i] = max(sums[2, j, i], response)
-            sums[3, j, i] += np.float32(1.0)
+    weight, limit = np.float32(1.0 / (sigma * sigma)), np.float32(beam_limit)
+    n_y, n_x = beam.shape
+    ny, nx = image.shape
+    for y in prange(ny):
+        response = np.empty(nx, np.float32)
+        below = y // step
+        up = y / step - below
+        # A missing node takes with it what lies between nodes, not what lies on another one.
+        above = min(below + 1, n_y - 1) if up > 0.0 else below
+        for first in range(0, nx, step):
+            left = first // step
+            right = min(left + 1, n_x - 1) if step > 1 else left
+            here = (1.0 - up) * beam[below, left] + up * beam[above, left]
+            slope = ((1.0 - up) * beam[below, right] + up * beam[above, right] - here) / step
+            for x in range(first, min(first + step, nx)):
+                response[x] = here + (x - first) * slope
+        line = sums[:, y + corner[0], corner[1] : corner[1] + nx]
+        total, weights, largest, number = line[0], line[1], line[2], line[3]
+        for x in range(nx):
+            value = image[y, x]
+            wanted = (response[x] >= limit) & (value > -np.inf) & (value < np.inf)
+            reached = response[x] if wanted else np.float32(0.0)
+            total[x] += weight * reached * (value if wanted else np.float32(0.0))
+            weights[x] += weight * reached * reached
+            largest[x] = max(largest[x], reached)
+            number[x] += np.float32(1.0) if wanted else np.float32(0.0)
 
 
 def accumulate_numpy(
@@ -63,7 +83,7 @@ def accumulate_numpy(
     beam_limit: float,
     corner: tuple[int, int],
 ) -> None:
-    """Add one image to the running sums, plainly: the specification of the fast kernel."""
+    """Add one image to the running sums, plainly, by its beam at every pixel: what the fast kernel is to do."""
     window = (slice(corner[0], corner[0] + image.shape[0]), slice(corner[1], corner[1] + image.shape[1]))
     keep = (np.nan_to_num(beam, nan=-1.0) >= beam_limit) & np.isfinite(image)
     response, value = np.where(keep, beam, 0.0), np.where(keep, image, 0.0)
@@ -88,40 +108,6 @@ def finish(sums: NDArray[np.float32], beam_limit: float) -> None:
             else:
                 sums[0, y, x] = sums[1, y, x] = sums[2, y, x] = np.float32(np.nan)
                 sums[3, y, x] = np.float32(0.0)
-
-
-@compiled_parallel
-def usable_edges(
-    beam: NDArray[np.float32], image: NDArray[np.float32], beam_limit: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first and last usable pixel of each row and of each column; −1 as the last where there is none.
-
-    Parameters
-    ----------
-    beam, image
-        (ny, nx); a pixel is usable if its beam reaches the limit and the image has a value.
-    beam_limit
-        Smallest usable beam.
-
-    Returns
-    -------
-    tuple
-        Left, right, each (ny,); low, high, each (nx,).
-    """
-    ny, nx = image.shape
-    left, right = np.full(ny, nx), np.full(ny, -1)
-    low, high = np.full(nx, ny), np.full(nx, -1)
-    for y in prange(ny):
-        for x in range(nx):
-            if beam[y, x] >= beam_limit and is_finite(image[y, x]):
-                left[y] = min(left[y], x)
-                right[y] = x
-    for y in range(ny):
-        for x in range(left[y], right[y] + 1):
-            if beam[y, x] >= beam_limit and is_finite(image[y, x]):
-                low[x] = min(low[x], y)
-                high[x] = y
-    return left, right, low, high
 
 
 @compiled_parallel

@@ -148,11 +148,11 @@ def condense(
 def take_off(
     points: NDArray[np.complex64],
     bands: NDArray[np.float32],
-    first: NDArray[np.int64],
+    rows: tuple[NDArray[np.int64], NDArray[np.float32]],
     theta: NDArray[np.float32],
     terms: NDArray[np.complex64],
 ) -> None:
-    """Take the points m = Σ_k (iθ)^k/k! terms_k of a model off: r ← r − (Bᴴ W B) m, in place.
+    """Take the points m = ψ Σ_k (iθ)^k/k! terms_k of a model off: r ← r − (Bᴴ W B) m, in place.
 
     Parameters
     ----------
@@ -160,14 +160,15 @@ def take_off(
         (n_point,), r.
     bands
         (n_point, 8).
-    first
-        (n_row + 1,).
+    rows
+        First point (n_row + 1,) and factor ψ of each row (n_row,).
     theta
         (n_point,).
     terms
         (n_term, n_point).
     """
-    for row in prange(first.size - 1):
+    first, factor = rows
+    for row in prange(factor.size):
         begin, n = first[row], first[row + 1] - first[row]
         model = np.empty(n, np.complex64)
         for p in range(n):
@@ -175,7 +176,7 @@ def take_off(
             for k in range(1, terms.shape[0]):
                 power *= np.complex64(1j) * (theta[begin + p] / np.float32(k))
                 total += power * terms[k, begin + p]
-            model[p] = total
+            model[p] = factor[row] * total
         for p in range(n):
             total = bands[begin + p, 0] * model[p]
             for d in range(1, min(TAPS, n - p)):

@@ -28,7 +28,7 @@ and noise; `tests/kernels/test_fluxes.py` repeats it in small). Scatter of the f
 
 so that the peak is the default. Neighbors closer than the beam's reach are solved together: A f = w·(d − b) with
 A_ij = w_i·K(x − x_j), and cov f = A⁻¹ (w_i R w_j) A⁻ᵀ. The position error of a bright source is 0.42 θ/SNR along
-each axis of the beam (Condon 1997, PASP 109, 166).
+each axis of the beam where R = K (Condon 1997, PASP 109, 166); `offset_covariance` says what it is with the R measured.
 """
 
 from typing import NamedTuple
@@ -186,6 +186,31 @@ def solve_blends(values: FloatArray, response: FloatArray, covariance: FloatArra
     """
     inverse = np.linalg.inv(response)
     return np.asarray(inverse @ values), np.sqrt(np.maximum(np.diag(inverse @ covariance @ inverse.T), 0.0))
+
+
+OFFSET_LEVEL = 0.3
+"""Positions are fitted to the pixels on which the beam is above this."""
+
+
+def offset_covariance(shape: BeamShape, correlation: FloatArray) -> FloatArray:
+    """Return the covariance of the offsets that `fit_offsets` finds for a source of S/N 1, pixels², (2, 2), x first.
+
+    The fit is linear in small errors, (JᵀJ)⁻¹Jᵀ n, with J the derivatives of the beam by height and offsets; so its
+    errors follow from the autocorrelation of the noise. They fall as one over the S/N.
+
+    Parameters
+    ----------
+    shape
+        The beam.
+    correlation
+        Autocorrelation of the noise, as measured.
+    """
+    offsets = stencil(shape, OFFSET_LEVEL)
+    dx, dy = offsets.T
+    jacobian = np.stack([beam_kernel(dx, dy, shape), *(-slope for slope in beam_gradient(dx, dy, shape))], axis=1)
+    solve = np.linalg.solve(jacobian.T @ jacobian, jacobian.T)
+    lag = offsets[:, None, :] - offsets[None, :, :]
+    return np.asarray((solve @ correlation_at(correlation, lag) @ solve.T)[1:, 1:])
 
 
 def fit_offsets(

@@ -7,11 +7,12 @@ widths θ along the unit vectors p and q, tangent to the sky at the source itsel
 
     T = exp(−π²/(4 ln 2) · f²/c² · ((θ_p b·p)² + (θ_q b·q)²))        b = (u, v, w)
 
-A source whose path moves by ρ = dτ/dt · Δt during an integration, and turns over a channel Δf, is weaker by
+The correlator follows the direction on which the dishes look. Averaging over an integration, in which the path of a
+source moves by ρ against that of this direction, and over a channel Δf, to which it is longer by τ, makes it weaker by
 
-    D = sinc(f ρ) sinc(Δf τ)        ρ = b·k        sinc x = sin πx / πx
+    D = sinc(f ρ) sinc(Δf τ)        ρ = b·k        τ = b·d        sinc x = sin πx / πx
 
-as the correlator averages over both; k is `motion_axis`, the turn of the Earth.
+with k and d of `smearing_axes`: the turn of the Earth, and the offset from where the dishes look at the time.
 
 Channels are evenly spaced, so the phase of a channel is a product of two phasors, one for its block and one for its
 place in the block, and T in one channel is that in the channel before times a factor that shrinks evenly:
@@ -85,8 +86,10 @@ def exponent(axes: NDArray[np.float64], u: float, v: float, w: float) -> float:
     return float(along * along + across * across)
 
 
-def motion_axis(lmn: NDArray[np.float64], dec0_rad: float, integration_s: float) -> NDArray[np.float64]:
-    """Return k of each source, along u, v, w, (n_source, 1, 3), seconds per metre: its path moves by b·k in Δt.
+def smearing_axes(
+    lmn: NDArray[np.float64], followed: NDArray[np.float64], dec0_rad: float, integration_s: float
+) -> NDArray[np.float64]:
+    """Return k and d of each source at each time, along u, v, w, (n_source, 2 n_time, 3), seconds per metre.
 
     With du/dH = w cos δ − v sin δ, dv/dH = u sin δ and dw/dH = −u cos δ, where H is the hour angle of the phase center.
 
@@ -94,15 +97,27 @@ def motion_axis(lmn: NDArray[np.float64], dec0_rad: float, integration_s: float)
     ----------
     lmn
         (n_source, 3).
+    followed
+        (n_time, 3), the direction in which nothing is lost.
     dec0_rad
         Declination of the phase center.
     integration_s
-        Δt.
+        What is averaged over.
     """
-    east, north, below = lmn[:, 0], lmn[:, 1], lmn[:, 2] - 1.0
+    away = lmn[:, None, :] - followed[None, :, :]
+    east, north, below = np.moveaxis(away, 2, 0)
     sin, cos = np.sin(dec0_rad), np.cos(dec0_rad)
-    turned = np.stack([north * sin - below * cos, -east * sin, east * cos], axis=1)
-    return np.asarray(turned * (EARTH_TURN_RAD_S * integration_s / SPEED_OF_LIGHT))[:, None, :]
+    turned = np.stack([north * sin - below * cos, -east * sin, east * cos], axis=2)
+    pairs = np.stack([turned * (EARTH_TURN_RAD_S * integration_s), away], axis=2) / SPEED_OF_LIGHT
+    return np.asarray(pairs.reshape(len(lmn), -1, 3))
+
+
+@compiled
+def smearing_at(axes: NDArray[np.float64], time: int) -> int:
+    """Return the row of a source's axes that holds k at a time (d is the next); 0 where nothing is smeared."""
+    if axes.shape[0] < 4:
+        return 0
+    return 2 + 2 * time if axes.shape[0] > 4 else 2
 
 
 @compiled
@@ -154,8 +169,8 @@ def _fill_tapered(
 def _fill_weakened(
     flux: NDArray[np.float32],
     axes: NDArray[np.float64],
+    time: int,
     uvw_m: NDArray[np.float64],
-    delay_s: float,
     band: tuple[float, float],
     out: NDArray[np.float32],
 ) -> bool:
@@ -166,8 +181,10 @@ def _fill_weakened(
     if resolved * highest_hz**2 > UNRESOLVED:
         _fill_tapered(flux, resolved, first_hz, step_hz, out)
         flux, weakened = out, True
-    if axes.shape[0] == 3:
-        motion = along_axis(axes[2], uvw_m[0], uvw_m[1], uvw_m[2])
+    at = smearing_at(axes, time)
+    if at:
+        motion = along_axis(axes[at], uvw_m[0], uvw_m[1], uvw_m[2])
+        delay_s = along_axis(axes[at + 1], uvw_m[0], uvw_m[1], uvw_m[2])
         if abs(motion) * highest_hz > SMEARED or abs(delay_s) * abs(step_hz) > SMEARED:
             _fill_smeared(flux, motion, delay_s, band, out)
             weakened = True
@@ -220,7 +237,8 @@ def predict_evenly_spaced(
     amplitude
         (n_time, n_source, n_chan), Jy: flux times beam.
     axes
-        (n_source, 2, 3), of `taper_axes`, zeros are points; (n_source, 3, 3) with `motion_axis` smears besides.
+        (n_source, 2, 3), of `taper_axes`, zeros are points; those of `smearing_axes` after them smear besides: of one
+        time for all, or of every one.
 
     Returns
     -------
@@ -243,7 +261,7 @@ def predict_evenly_spaced(
             _fill_powers(step_re, step_im, 0.0, turn * step_hz)
             _fill_powers(block_re, block_im, turn * first_hz, turn * step_hz * BLOCK)
             flux = amplitude[time_index[row], source]
-            if _fill_weakened(flux, axes[source], uvw_m[row], path / SPEED_OF_LIGHT, (first_hz, step_hz), tapered):
+            if _fill_weakened(flux, axes[source], time_index[row], uvw_m[row], (first_hz, step_hz), tapered):
                 flux = tapered
             for block in range(n_block):
                 re, im, start = block_re[block], block_im[block], block * BLOCK
@@ -268,10 +286,13 @@ def predict_numpy(
     along = np.einsum("rk,sak->rsa", uvw_m, axes)
     resolved = np.sum(along[:, :, :2] ** 2, axis=2)
     width = freq_hz[1] - freq_hz[0] if freq_hz.size > 1 else 0.0
-    loss = np.sinc(path * width / SPEED_OF_LIGHT) if axes.shape[1] == 3 else np.ones_like(path)
+    motion, loss = np.zeros_like(path), np.ones_like(path)
+    if axes.shape[1] > 2:
+        at = np.minimum(2 + 2 * time_index, axes.shape[1] - 2)[:, None], np.arange(lmn.shape[0])
+        motion, delay = (along[np.arange(len(path))[:, None], at[1], at[0] + step] for step in (0, 1))
+        loss = np.sinc(delay * width)
     out = np.zeros((uvw_m.shape[0], freq_hz.size), np.complex64)
     for chan, freq in enumerate(freq_hz):
         fringe = np.exp(2j * np.pi * freq / SPEED_OF_LIGHT * path - resolved * freq**2)
-        smeared = loss * np.sinc(freq * along[:, :, 2]) if axes.shape[1] == 3 else loss
-        out[:, chan] = np.sum(amplitude[time_index, :, chan] * smeared * fringe, axis=1)
+        out[:, chan] = np.sum(amplitude[time_index, :, chan] * loss * np.sinc(freq * motion) * fringe, axis=1)
     return out

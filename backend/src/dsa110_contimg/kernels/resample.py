@@ -5,17 +5,19 @@ the input's frame, where it is a pixel again:
 
     l = −(x − x0) Δ    m = (y − y0) Δ    n = √(1 − l² − m²)        (l', m', n') = R (l, m, n)
 
-The mapping is exact at every pixel, so nothing happens at right ascension 0 or near a pole. Between pixels the
-image is interpolated, separably, with the eight weights that are best in least squares for everything up to
-half the Nyquist frequency (a quarter cycle per pixel), with Σ w = 1:
+The mapping is exact at nodes 36" apart, and linear between them, which is good to 1e-4 pixels of 3"; nothing happens at
+right ascension 0 or near a pole. Between pixels the image is interpolated, separably, with the K weights that are best
+in least squares for everything up to a frequency B, with Σ w = 1:
 
-    minimize ∫|e^{2πi f d} − Σ_k w_k e^{2πi f k}|² df      over |f| ≤ 1/4
+    minimize ∫|e^{2πi f d} − Σ_k w_k e^{2πi f k}|² df      over |f| ≤ B
 
-An image sampled with three pixels and more across its beam has nothing beyond. The worst error anywhere on a
-Gaussian of 3, 3.5, 4 pixels FWHM is 0.21, 0.08, 0.04 % of its peak, where Lanczos-3 makes 0.70, 0.54, 0.47 %.
+Eight weights and a quarter cycle per pixel (half the Nyquist frequency) serve every image that is sampled with three
+pixels and more across its beam: the worst error anywhere on a Gaussian of 3, 3.5, 4 pixels FWHM is 0.21, 0.08, 0.04 %
+of its peak, where Lanczos-3 makes 0.70, 0.54, 0.47 %. Four weights and an eighth of a cycle serve eight pixels and
+more across the beam: 0.08 % at 8, 0.05 % at 13.
 
-The values are surface brightness (Jy/beam): no Jacobian of the mapping enters. A pixel for which any of the 64
-values around it is missing (NaN, or outside the input) is NaN.
+The values are surface brightness (Jy/beam): no Jacobian of the mapping enters. A pixel for which any of the values
+around it is missing (NaN, or outside the input) is NaN.
 
 An image D that shows the sky behind a primary beam P, in a restoring beam of covariance S, has a source's peak in
 its place, but D/P has it off by −S ∇ln P, a tenth of a pixel where the beam is low. With g = ∇ln P, to first order
@@ -35,21 +37,16 @@ from scipy.ndimage import map_coordinates
 from dsa110_contimg.compiled import compiled, compiled_parallel, is_finite
 
 TAPS = 8
+FEW_TAPS = 4
 STEPS = 2048
 BAND = 0.25
+FEW_BAND = 0.125
+FEW_FROM_PIXELS = 8.0
+"""From so many pixels across the beam on, four weights do."""
 # Keeps the normal equations solvable; costs 1e-5 of accuracy.
 RIDGE = 1e-9
-
-
-class Behind(NamedTuple):
-    """The primary beam that an image shows the sky through, on the output grid."""
-
-    response: NDArray[np.float32]
-    """(out.ny, out.nx)."""
-    limit: float
-    """Pixels of a lower response are not wanted."""
-    spread: tuple[float, float, float]
-    """Covariance (xx, xy, yy) of the restoring beam, in output pixels²."""
+NODE_RAD = float(np.radians(0.01))
+"""Distance of the nodes between which mapping and primary beam are linear: the beam bends by 2e-5 over it."""
 
 
 class Grid(NamedTuple):
@@ -60,6 +57,17 @@ class Grid(NamedTuple):
     x_ref: float
     y_ref: float
     cell: float
+
+
+class Behind(NamedTuple):
+    """The primary beam that an image shows the sky through."""
+
+    response: NDArray[np.float32]
+    """At the nodes of the output grid (`nodes_of`)."""
+    limit: float
+    """Pixels of a lower response are not wanted."""
+    spread: tuple[float, float, float]
+    """Covariance (xx, xy, yy) of the restoring beam, in output pixels²."""
 
 
 def tangent_frame(ra: float, dec: float) -> NDArray[np.float64]:
@@ -79,19 +87,32 @@ def frame_rotation(ra_to: float, dec_to: float, ra_from: float, dec_from: float)
     return tangent_frame(ra_to, dec_to) @ tangent_frame(ra_from, dec_from).T
 
 
-def interpolation_table() -> NDArray[np.float32]:
-    """Return the weights of the pixels floor−3 ... floor+4 for each fraction k/2048, shape (2049, 8)."""
+def interpolation_table(taps: int = TAPS, band: float = BAND) -> NDArray[np.float32]:
+    """Return the weights of the pixels floor − taps/2 + 1 ... floor + taps/2 for each fraction k/2048, (2049, taps)."""
     fraction = np.arange(STEPS + 1) / STEPS
-    offset = np.arange(TAPS) - (TAPS // 2 - 1.0)
-    system = np.ones((TAPS + 1, TAPS + 1))
-    system[:TAPS, :TAPS] = np.sinc(2.0 * BAND * (offset[:, None] - offset[None, :])) + RIDGE * np.eye(TAPS)
-    system[TAPS, TAPS] = 0.0
-    wanted = np.ones((TAPS + 1, STEPS + 1))
-    wanted[:TAPS] = np.sinc(2.0 * BAND * (fraction[None, :] - offset[:, None]))
-    return np.ascontiguousarray(np.linalg.solve(system, wanted)[:TAPS].T, np.float32)
+    offset = np.arange(taps) - (taps // 2 - 1.0)
+    system = np.ones((taps + 1, taps + 1))
+    system[:taps, :taps] = np.sinc(2.0 * band * (offset[:, None] - offset[None, :])) + RIDGE * np.eye(taps)
+    system[taps, taps] = 0.0
+    wanted = np.ones((taps + 1, STEPS + 1))
+    wanted[:taps] = np.sinc(2.0 * band * (fraction[None, :] - offset[:, None]))
+    return np.ascontiguousarray(np.linalg.solve(system, wanted)[:taps].T, np.float32)
 
 
 TABLE = interpolation_table()
+FEW_TABLE = interpolation_table(FEW_TAPS, FEW_BAND)
+
+
+def node_step(cell: float) -> int:
+    """Return the distance of nodes in pixels of a size in radians; one for large pixels."""
+    return max(1, int(NODE_RAD / cell + 1e-6))
+
+
+def nodes_of(out: Grid) -> Grid:
+    """Return the nodes of a grid: every so-manieth pixel from the first on, the last not left of the border."""
+    step = node_step(out.cell)
+    ny, nx = (-(-(length - 1) // step) + 1 for length in (out.ny, out.nx))
+    return Grid(ny, nx, out.x_ref / step, out.y_ref / step, out.cell * step)
 
 
 @compiled
@@ -110,22 +131,6 @@ def _input_pixel(x: float, y: float, out: Grid, rotation: NDArray[np.float64], g
 
 
 @compiled
-def _unsloped(
-    x: int, y: int, response: NDArray[np.float32], spread: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    """Return where to read for an output pixel behind a sloping beam, and the factor on what is read there."""
-    if x < 1 or y < 1 or x > response.shape[1] - 2 or y > response.shape[0] - 2:
-        return float(x), float(y), 1.0
-    twice = 2.0 * response[y, x]
-    slope_x = (response[y, x + 1] - response[y, x - 1]) / twice
-    slope_y = (response[y + 1, x] - response[y - 1, x]) / twice
-    if not is_finite(slope_x + slope_y):
-        return float(x), float(y), 1.0
-    move_x, move_y = spread[0] * slope_x + spread[1] * slope_y, spread[1] * slope_x + spread[2] * slope_y
-    return x - move_x, y - move_y, 1.0 + slope_x * move_x + slope_y * move_y
-
-
-@compiled
 def value_at(table: NDArray[np.float32], image: NDArray[np.float32], grid: Grid, x: float, y: float) -> np.float32:
     """Return an image's value between pixels, by a table of weights (steps + 1, 8); NaN where a pixel is missing."""
     column, line, steps = int(np.floor(x)), int(np.floor(y)), table.shape[0] - 1
@@ -133,15 +138,38 @@ def value_at(table: NDArray[np.float32], image: NDArray[np.float32], grid: Grid,
     if left < 0 or low < 0 or left + TAPS > grid.nx or low + TAPS > grid.ny:
         return np.float32(np.nan)
     along_x, along_y = table[int((x - column) * steps + 0.5)], table[int((y - line) * steps + 0.5)]
-    total = np.float32(0.0)
+    a = b = c = d = e = f = g = h = np.float32(0.0)
+    # Column by column, so that eight sums run side by side.
     for j in range(TAPS):
-        row = image[low + j]
-        even = along_x[0] * row[left] + along_x[2] * row[left + 2]
-        odd = along_x[1] * row[left + 1] + along_x[3] * row[left + 3]
-        even += along_x[4] * row[left + 4] + along_x[6] * row[left + 6]
-        odd += along_x[5] * row[left + 5] + along_x[7] * row[left + 7]
-        total += along_y[j] * (even + odd)
-    return total
+        row, weight = image[low + j], along_y[j]
+        a += weight * row[left]
+        b += weight * row[left + 1]
+        c += weight * row[left + 2]
+        d += weight * row[left + 3]
+        e += weight * row[left + 4]
+        f += weight * row[left + 5]
+        g += weight * row[left + 6]
+        h += weight * row[left + 7]
+    first = (along_x[0] * a + along_x[4] * e) + (along_x[1] * b + along_x[5] * f)
+    return np.float32(first + (along_x[2] * c + along_x[6] * g) + (along_x[3] * d + along_x[7] * h))
+
+
+@compiled
+def _value_of_few(table: NDArray[np.float32], image: NDArray[np.float32], x: float, y: float) -> np.float32:
+    """Return an image's value between pixels, by a table of weights (steps + 1, 4); NaN where a pixel is missing."""
+    column, line, steps = int(np.floor(x)), int(np.floor(y)), table.shape[0] - 1
+    left, low = column - 1, line - 1
+    if left < 0 or low < 0 or left + FEW_TAPS > image.shape[1] or low + FEW_TAPS > image.shape[0]:
+        return np.float32(np.nan)
+    along_x, along_y = table[int((x - column) * steps + 0.5)], table[int((y - line) * steps + 0.5)]
+    a = b = c = d = np.float32(0.0)
+    for j in range(FEW_TAPS):
+        row, weight = image[low + j], along_y[j]
+        a += weight * row[left]
+        b += weight * row[left + 1]
+        c += weight * row[left + 2]
+        d += weight * row[left + 3]
+    return np.float32((along_x[0] * a + along_x[2] * c) + (along_x[1] * b + along_x[3] * d))
 
 
 @compiled_parallel
@@ -149,22 +177,50 @@ def resample_with(
     table: NDArray[np.float32],
     image: NDArray[np.float32],
     grid: Grid,
-    rotation: NDArray[np.float64],
     out: Grid,
-    behind: Behind,
+    nodes: NDArray[np.float64],
+    step: int,
+    limit: float,
 ) -> NDArray[np.float32]:
-    """Resample with a table of interpolation weights, shape (steps + 1, 8); see `resample`."""
-    result = np.full((out.ny, out.nx), np.nan, np.float32)
-    # The compiler takes no tuple within a tuple into a parallel loop.
-    response, limit = behind.response, behind.limit
-    xx, xy, yy = behind.spread
+    """Resample with a table of four or eight interpolation weights; see `resample`.
+
+    Parameters
+    ----------
+    nodes
+        (n_y, n_x, 4): input x and y, factor on what is read there, and response at the output's nodes.
+    step
+        Pixels from one node to the next.
+    limit
+        Pixels of a lower response are NaN.
+    """
+    result = np.empty((out.ny, out.nx), np.float32)
+    n_y, n_x, _ = nodes.shape
+    few = table.shape[1] == FEW_TAPS
     for y in prange(out.ny):
-        for x in range(out.nx):
-            if not response[y, x] >= limit:
-                continue
-            x_out, y_out, factor = _unsloped(x, y, response, (xx, xy, yy))
-            x_in, y_in = _input_pixel(x_out, y_out, out, rotation, grid)
-            result[y, x] = factor * value_at(table, image, grid, x_in, y_in)
+        below = y // step
+        up = y / step - below
+        # A missing node takes with it what lies between nodes, not what lies on another one.
+        above = min(below + 1, n_y - 1) if up > 0.0 else below
+        # The node on the left and the slopes to the next, of the four numbers, on this line.
+        here, slope = np.empty(4), np.empty(4)
+        for first in range(0, out.nx, step):
+            left = first // step
+            right = min(left + 1, n_x - 1) if step > 1 else left
+            for k in range(4):
+                here[k] = (1.0 - up) * nodes[below, left, k] + up * nodes[above, left, k]
+                there = (1.0 - up) * nodes[below, right, k] + up * nodes[above, right, k]
+                slope[k] = (there - here[k]) / step
+            for x in range(first, min(first + step, out.nx)):
+                value = np.float32(np.nan)
+                ahead = x - first
+                x_in, y_in = here[0] + ahead * slope[0], here[1] + ahead * slope[1]
+                if here[3] + ahead * slope[3] >= limit and is_finite(x_in + y_in):
+                    factor = np.float32(here[2] + ahead * slope[2])
+                    if few:
+                        value = factor * _value_of_few(table, image, x_in, y_in)
+                    else:
+                        value = factor * value_at(table, image, grid, x_in, y_in)
+                result[y, x] = value
     return result
 
 
@@ -174,6 +230,8 @@ def resample(
     rotation: NDArray[np.float64],
     out: Grid,
     behind: Behind | None = None,
+    *,
+    across: float = 0.0,
 ) -> NDArray[np.float32]:
     """Resample an image.
 
@@ -187,14 +245,39 @@ def resample(
         (3, 3), from the output's tangent frame to the input's (`frame_rotation`).
     behind
         The beam in front of the sky, whose slope is made good; None is an even one, and all pixels are wanted.
+    across
+        Pixels across the restoring beam where it is narrowest, if known: from eight on it is done with fewer.
 
     Returns
     -------
     NDArray
         (out.ny, out.nx), float32; NaN where a needed input pixel is missing.
     """
-    behind = behind or Behind(np.ones((out.ny, out.nx), np.float32), 0.0, (0.0, 0.0, 0.0))
-    return np.asarray(resample_with(TABLE, np.ascontiguousarray(image, np.float32), grid, rotation, out, behind))
+    table = FEW_TABLE if across >= FEW_FROM_PIXELS else TABLE
+    nodes, limit = _mapping(grid, rotation, out, behind), 0.0 if behind is None else behind.limit
+    pixels, step = np.ascontiguousarray(image, np.float32), node_step(out.cell)
+    return np.asarray(resample_with(table, pixels, grid, out, nodes, step, limit))
+
+
+def _mapping(grid: Grid, rotation: NDArray[np.float64], out: Grid, behind: Behind | None) -> NDArray[np.float64]:
+    """Return where to read for each node of the output, the factor on it, and the response there, (n_y, n_x, 4)."""
+    coarse, step = nodes_of(out), node_step(out.cell)
+    y, x = np.mgrid[: coarse.ny, : coarse.nx].astype(np.float64)
+    factor = response = np.ones(x.shape)
+    if behind is not None:
+        response = behind.response.astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            slope_y, slope_x = (
+                np.gradient(response, axis=axis) / (step * response) if response.shape[axis] > 1 else 0.0 * response
+                for axis in (0, 1)
+            )
+        known = np.isfinite(slope_x + slope_y)
+        slope_x, slope_y = np.where(known, slope_x, 0.0), np.where(known, slope_y, 0.0)
+        xx, xy, yy = behind.spread
+        move_x, move_y = xx * slope_x + xy * slope_y, xy * slope_x + yy * slope_y
+        x, y = x - move_x / step, y - move_y / step
+        factor = 1.0 + slope_x * move_x + slope_y * move_y
+    return np.stack([*_input_of(x, y, grid, rotation, coarse), factor, response], axis=-1)
 
 
 @compiled_parallel
@@ -217,11 +300,19 @@ def resample_linear(
 
 
 def input_pixels(grid: Grid, rotation: NDArray[np.float64], out: Grid) -> tuple[NDArray[np.float64], ...]:
-    """Return the input (x, y) of every output pixel, each (out.ny, out.nx), plainly."""
-    east = -(np.arange(out.nx) - out.x_ref)[None, :] * out.cell + np.zeros((out.ny, 1))
-    north = (np.arange(out.ny) - out.y_ref)[:, None] * out.cell + np.zeros((1, out.nx))
-    toward = np.sqrt(1.0 - east**2 - north**2)
+    """Return the input (x, y) of every output pixel, each (out.ny, out.nx); NaN behind either tangent plane."""
+    y, x = np.mgrid[: out.ny, : out.nx]
+    return _input_of(x.astype(np.float64), y.astype(np.float64), grid, rotation, out)
+
+
+def _input_of(
+    x: NDArray[np.float64], y: NDArray[np.float64], grid: Grid, rotation: NDArray[np.float64], out: Grid
+) -> tuple[NDArray[np.float64], ...]:
+    east, north = -(x - out.x_ref) * out.cell, (y - out.y_ref) * out.cell
+    square = 1.0 - east**2 - north**2
+    toward = np.sqrt(np.where(square > 0.0, square, np.nan))
     mapped = np.einsum("ij,jyx->iyx", rotation, np.stack([east, north, toward]))
+    mapped[:, ~(mapped[2] > 0.0)] = np.nan
     return grid.x_ref - mapped[0] / grid.cell, grid.y_ref + mapped[1] / grid.cell
 
 

@@ -1,12 +1,18 @@
-r"""What averaging in time and frequency leaves of sources away from the phase center.
+r"""What averaging in time and frequency leaves of sources away from where the dishes look.
 
-A row whose path toward a direction is b·(s − s0) = c τ, and changes by ρ = b·k during an integration
-(`kernels.predict.motion_axis`), sees a source there weaker by
+A row whose path toward a direction moves by ρ = b·k during an integration, and is longer by τ = b·d than that toward
+the direction which the correlator follows (`kernels.predict.smearing_axes`), sees a source there weaker by
 
-    D = sinc(f ρ) · sinc(Δf τ) · sin(n x)/(n sin x)        x = π Δf τ        sinc x = sin πx / πx
+    D = sinc(f ρ) · sinc(Δf τ) · sin(n x)/(n sin x)        x = π Δf b·(s − s0)/c        sinc x = sin πx / πx
 
-through the integration, the channel of width Δf, and our own mean of n channels. The peak of a point source in an
-image falls by the mean of D with the weights of the image.
+through the integration, the channel of width Δf, and our own mean of n channels around the phase center s0. The peak
+of a point source in an image falls by the mean of D with the weights of the image.
+
+Over an image D varies as smoothly as over the uv plane: it is a sum of a few products,
+
+    D(row, s)/⟨D(s)⟩ = Σ_k ψ_k(row) φ_k(s)
+
+with φ the leading singular vectors of some rows and directions, and ψ the projection of any row on them.
 """
 
 import numpy as np
@@ -14,43 +20,65 @@ from numba import prange
 from numpy.typing import NDArray
 
 from dsa110_contimg.compiled import compiled_parallel
-from dsa110_contimg.kernels.predict import SPEED_OF_LIGHT, along_axis, sinc
+from dsa110_contimg.kernels.predict import SPEED_OF_LIGHT, along_axis, sinc, smearing_at
 
 
 @compiled_parallel
-def mean_loss(
+def averaging_loss(
     uvw_m: NDArray[np.float64],
-    rows: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]],
+    time_index: NDArray[np.int64],
+    rows: tuple[NDArray[np.float64], NDArray[np.int64]],
     spacing_hz: float,
     lmn: NDArray[np.float64],
-    motion: NDArray[np.float64],
+    axes: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return the mean of D toward directions, shape (n_direction,).
+    """Return D of rows toward directions, (n_row, n_direction).
 
     Parameters
     ----------
     uvw_m
         (n_row, 3), metres.
+    time_index
+        (n_row,), integration of each row.
     rows
-        Frequency (Hz), weight and averaged channels n of each row, (n_row,) each.
+        Frequency (Hz) and averaged channels n of each row, (n_row,) each.
     spacing_hz
         Δf.
     lmn
         (n_direction, 3).
-    motion
-        k of each direction, (n_direction, 3), seconds per metre; zeros leave averaging by the correlator out.
+    axes
+        (n_direction, n_axis, 3), as `kernels.predict` takes them; two axes leave averaging by the correlator out.
     """
-    freq_hz, weight, n_average = rows
-    out = np.empty(lmn.shape[0])
-    for s in prange(lmn.shape[0]):
-        total, moving = 0.0, np.any(motion[s] != 0.0)
-        for row in range(weight.size):
-            u, v, w = uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2]
+    freq_hz, n_average = rows
+    out = np.empty((uvw_m.shape[0], lmn.shape[0]))
+    for row in prange(uvw_m.shape[0]):
+        u, v, w = uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2]
+        for s in range(lmn.shape[0]):
             delay = (u * lmn[s, 0] + v * lmn[s, 1] + w * (lmn[s, 2] - 1.0)) / SPEED_OF_LIGHT
-            x, n = spacing_hz * delay, n_average[row]
+            x, n, at = spacing_hz * delay, n_average[row], smearing_at(axes[s], time_index[row])
             left = sinc(n * x) / sinc(x) if n > 1 and abs(x) < 0.9 else 1.0
-            if moving:
-                left *= sinc(freq_hz[row] * along_axis(motion[s], u, v, w)) * sinc(x)
-            total += weight[row] * left
-        out[s] = total / weight.sum()
+            if at:
+                left *= sinc(freq_hz[row] * along_axis(axes[s, at], u, v, w))
+                left *= sinc(spacing_hz * along_axis(axes[s, at + 1], u, v, w))
+            out[row, s] = left
     return out
+
+
+def separated(loss: NDArray[np.float64], weight: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+    """Return φ, of which the mean of φ_j φ_k over the directions is one or zero, (n_term, n_direction).
+
+    Parameters
+    ----------
+    loss
+        D/⟨D⟩ of some rows, (n_row, n_direction).
+    weight
+        (n_row,).
+    tolerance
+        rms of what may be left out.
+    """
+    n_direction = loss.shape[1]
+    share = np.sqrt(weight / (weight.sum() * n_direction))
+    _left, sizes, vectors = np.linalg.svd(share[:, None] * loss, full_matrices=False)
+    beyond = np.sqrt(np.cumsum(sizes[::-1] ** 2)[::-1])
+    n_term = max(1, int(np.count_nonzero(beyond > tolerance)))
+    return np.asarray(vectors[:n_term] * np.sqrt(n_direction))

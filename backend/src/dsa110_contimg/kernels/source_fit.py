@@ -21,7 +21,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from dsa110_contimg.compiled import compiled, compiled_parallel
-from dsa110_contimg.kernels.predict import UNRESOLVED, along_axis, exponent, sinc
+from dsa110_contimg.kernels.predict import UNRESOLVED, along_axis, exponent, sinc, smearing_at
 
 SPEED_OF_LIGHT = 299792458.0
 PARTS = 64
@@ -77,7 +77,7 @@ def source_normal_equations(
         for row in range(part * n_row // PARTS, (part + 1) * n_row // PARTS):
             u, v, w = uvw_m[row, 0], uvw_m[row, 1], uvw_m[row, 2]
             _start_fringes(u, v, w, lmn, channels, fringe, turn, loss)
-            _smear(axes, (u, v, w), lmn, channels, loss)
+            _smear(axes, time_index[row], (u, v, w), channels, loss)
             _fill_exponents(axes, u, v, w, extent)
             for chan in range(freq_hz.size):
                 weight = weights[row, chan]
@@ -145,19 +145,20 @@ def _start_fringes(  # noqa: PLR0913 - scalars and scratch of the loop above, in
 @compiled
 def _smear(
     axes: NDArray[np.float64],
+    time: int,
     uvw: tuple[float, float, float],
-    lmn: NDArray[np.float64],
     channels: tuple[NDArray[np.float64], int, float],
     loss: NDArray[np.float64],
 ) -> None:
     """Multiply D by what averaging over an integration and a channel took away, at the middle of the band."""
-    if axes.shape[1] < 3:
+    at = smearing_at(axes[0], time) if axes.shape[0] else 0
+    if not at:
         return
     freq_hz, _n_average, spacing_hz = channels
     middle_hz, (u, v, w) = freq_hz[freq_hz.size // 2], uvw
     for s in range(loss.size):
-        delay = (u * lmn[s, 0] + v * lmn[s, 1] + w * (lmn[s, 2] - 1.0)) / SPEED_OF_LIGHT
-        loss[s] *= sinc(middle_hz * along_axis(axes[s, 2], u, v, w)) * sinc(spacing_hz * delay)
+        delay = along_axis(axes[s, at + 1], u, v, w)
+        loss[s] *= sinc(middle_hz * along_axis(axes[s, at], u, v, w)) * sinc(spacing_hz * delay)
 
 
 @compiled

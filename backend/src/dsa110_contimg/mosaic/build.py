@@ -8,8 +8,9 @@ there, and the tiles are averaged with the weights of their beams:
 The weights are not normalized, so that the noise map is the noise; κ is measured (`noise_map`). Dividing by a sloping
 beam would move peaks by a tenth of a pixel; resampling makes that good (`kernels.resample`).
 
-Tiles are read one at a time, in the order of their times: the result does not depend on the order in which they are
-given, nor on the number of threads, nor on what was kept from an earlier mosaic (`tile_cache`).
+Each tile is read once, in the order of their times, and not at all if it was kept from an earlier mosaic
+(`tile_cache`). The result depends neither on that, nor on the order in which they are given, nor on the number of
+threads.
 """
 
 import logging
@@ -22,18 +23,29 @@ from numpy.typing import NDArray
 
 from dsa110_contimg.errors import MosaicError
 from dsa110_contimg.kernels.coadd import accumulate, finish
-from dsa110_contimg.kernels.resample import Grid
+from dsa110_contimg.kernels.resample import Grid, node_step
 from dsa110_contimg.mosaic.astrometry import TileOffset
-from dsa110_contimg.mosaic.common_beam import carried, common_beam
-from dsa110_contimg.mosaic.grid import Frame, choose_frame, corner_of, grid_around, window_of
+from dsa110_contimg.mosaic.common_beam import strip_beam
+from dsa110_contimg.mosaic.grid import (
+    Window,
+    border,
+    choose_frame,
+    corner_of,
+    grid_around,
+    part_of,
+    strip_reach,
+    window_of,
+)
 from dsa110_contimg.mosaic.noise_map import apply_factors, measure_factors
-from dsa110_contimg.mosaic.placing import Plan, noise_of, place, plan, with_beam
+from dsa110_contimg.mosaic.placing import Plan, Target, place, plan
 from dsa110_contimg.mosaic.tile_cache import TileCache
-from dsa110_contimg.mosaic.tiles import TileSource
+from dsa110_contimg.mosaic.tiles import TileMetrics, TileSource, tile_metrics
 from dsa110_contimg.options import MosaicOptions
-from dsa110_contimg.visibilities import Beam, SkyImage, SkyModel
+from dsa110_contimg.visibilities import SkyImage, SkyModel
 
 logger = logging.getLogger(__name__)
+NOISE_STEP = 5
+"""The median of a noise map is that of every fifth pixel of every fifth line: it is smooth."""
 
 
 class TileContribution(NamedTuple):
@@ -44,8 +56,6 @@ class TileContribution(NamedTuple):
     mid_mjd: float
     noise_jy: float
     """Measured after convolution and resampling."""
-    convolved: bool
-    """Whether its beam had to be enlarged."""
     offset: TileOffset | None
     """From the catalogue; None where there is none, or too few sources tell."""
     shifted: bool
@@ -67,16 +77,10 @@ class MosaicResult:
     coverage: SkyImage
     """Number of tiles in each pixel; zero where `image` is NaN."""
     tiles: tuple[TileContribution, ...]
+    measured: tuple[TileMetrics, ...]
+    """What validation judges (`consistency.judge_tiles`)."""
     noise_factor: float
     """κ over the whole mosaic: measured scatter over 1/√(Σ P²/σ²)."""
-
-
-class Target(NamedTuple):
-    """What all tiles are brought to."""
-
-    frame: Frame
-    beam: Beam
-    options: MosaicOptions
 
 
 def build(
@@ -92,7 +96,7 @@ def build(
     Parameters
     ----------
     tiles
-        In memory or on disk; two passes are made over them, with one in memory at a time.
+        In memory or on disk; the pixels of one are in memory at a time.
     options
         Beam limits, and whether offsets from the catalogue are taken out.
     name
@@ -109,59 +113,90 @@ def build(
     """
     if len(tiles) < 2:
         raise MosaicError(f"mosaic {name} has {len(tiles)} tiles; it needs two at least")
-    plans = [plan(source, options, catalog, cache) for source in tiles]
-    plans.sort(key=lambda planned: (planned.mid_mjd, planned.source.name))
-    frame = choose_frame([planned.footprint for planned in plans])
-    beam = common_beam([carried(planned.beam, planned.footprint.center, frame) for planned in plans])
-    target = Target(frame, beam, options)
-    grid = grid_around([window_of(planned.footprint, frame) for planned in plans])
-    sums = np.zeros((4, grid.ny, grid.nx), np.float32)
-    contributions = tuple(_add(planned, target, grid, cache, sums) for planned in plans)
-    finish(sums, options.pb_limit)
-    image, weight, noise, coverage = sums
+    plans = sorted((plan(source, catalog) for source in tiles), key=lambda planned: planned.order)
+    target = _target(plans, options)
+    (image, weight, noise, coverage), grid, placed = _coadded(plans, target, cache)
     if not coverage.any():
         raise MosaicError(f"mosaic {name} has no pixel with a beam of {options.pb_limit:g} or more (pb_limit)")
-    factors = measure_factors(image, noise, beam, frame.cell_deg)
+    factors = measure_factors(image, noise, target.beam, target.frame.cell_deg)
     apply_factors(noise, factors)
+    contributions = tuple(tile for tile, _, _ in placed)
     template = _template(plans, contributions, grid, target)
     template.field_name = name
     template.header["NOISEFAC"] = factors.overall
-    median_noise = float(np.median(noise[np.isfinite(noise)]))
+    some = noise[::NOISE_STEP, ::NOISE_STEP]
+    median_noise = float(np.nanmedian(some if np.isfinite(some).any() else noise))
     return MosaicResult(
         image=_plane(template, image, "mosaic", "Jy/beam", median_noise),
         noise=_plane(template, noise, "noise", "Jy/beam", median_noise),
         weight=_plane(template, weight, "weight", "(Jy/beam)^-2", float("nan")),
         coverage=_plane(template, coverage, "coverage", "", float("nan")),
         tiles=contributions,
+        measured=tuple(metrics for _, metrics, _ in placed),
         noise_factor=factors.overall,
     )
 
 
+def _target(plans: Sequence[Plan], options: MosaicOptions) -> Target:
+    """Choose frame and beam."""
+    images = [planned.summary.image for planned in plans]
+    frame = choose_frame(images)
+    beams = [(planned.beam, planned.summary.image.center) for planned in plans]
+    return Target(frame, strip_beam(beams, frame, strip_reach(images, frame, options.tiles)), options)
+
+
+def _coadded(
+    plans: Sequence[Plan], target: Target, cache: TileCache | None
+) -> tuple[list[NDArray[np.float32]], Grid, list[tuple[TileContribution, TileMetrics, Window]]]:
+    """Return image, weight, noise and coverage with their grid, and what each tile brought."""
+    whole = grid_around([window_of(border(planned.summary.image), target.frame) for planned in plans])
+    sums = np.zeros((4, whole.ny, whole.nx), np.float32)
+    placed = [_add(planned, target, whole, cache, sums) for planned in plans]
+    kept = sum(tile.reused for tile, _, _ in placed)
+    logger.info("%d of %d tiles were kept from an earlier mosaic of this frame and beam", kept, len(placed))
+    finish(sums, target.options.pb_limit)
+    grid, part = part_of(whole, [window for _, _, window in placed])
+    return [_trimmed(plane, part) for plane in sums], grid, placed
+
+
 def _add(
     planned: Plan, target: Target, grid: Grid, cache: TileCache | None, sums: NDArray[np.float32]
-) -> TileContribution:
+) -> tuple[TileContribution, TileMetrics, Window]:
     """Add one tile to the sums, on the mosaic's frame and with its beam."""
-    limit = target.options.tile_pb_limit
-    placed, reused = place(planned, target.frame, target.options, cache)
-    data, convolved = with_beam(placed, planned, target.frame, target.beam)
-    sigma = noise_of(data, placed.response, limit, planned.source.name)
-    accumulate(sums, data, placed.response, sigma, limit, corner_of(placed.first, grid))
-    logger.info("added %s: noise %.3f mJy/beam", planned.source.name, 1e3 * sigma)
-    return TileContribution(
-        name=planned.source.name,
-        group_id=planned.group_id,
-        mid_mjd=planned.mid_mjd,
-        noise_jy=sigma,
-        convolved=convolved,
-        offset=planned.offset,
-        shifted=target.options.apply_astrometry and planned.offset is not None,
+    placed, reused = place(planned, target, cache)
+    step, limit = node_step(grid.cell), target.options.tile_pb_limit
+    corner = corner_of(placed.first, grid)
+    accumulate(sums, placed.data, placed.response, step, placed.noise_jy, limit, corner)
+    summary = planned.summary
+    logger.info("%s %s: noise %.3f mJy/beam", "kept" if reused else "added", summary.name, 1e3 * placed.noise_jy)
+    contribution = TileContribution(
+        name=summary.name,
+        group_id=summary.group_id,
+        mid_mjd=summary.mid_mjd,
+        noise_jy=placed.noise_jy,
+        offset=placed.offset,
+        shifted=target.options.apply_astrometry and placed.offset is not None,
         reused=reused,
     )
+    ny, nx = placed.data.shape
+    y, x = placed.first
+    window = Window(placed.first, Grid(ny, nx, float(-x), float(-y), grid.cell))
+    return contribution, tile_metrics(summary, placed.figures), window
+
+
+def _trimmed(plane: NDArray[np.float32], part: tuple[slice, slice]) -> NDArray[np.float32]:
+    """Return part of a plane, moved to the front of its own memory: a mosaic is a gigabyte."""
+    wanted = plane[part]
+    moved = plane.reshape(-1)[: wanted.size].reshape(wanted.shape)
+    # A row never ends behind the beginning of the next one that is read.
+    for row, source in zip(moved, wanted, strict=True):
+        row[:] = source
+    return moved
 
 
 def _template(plans: Sequence[Plan], contributions: Sequence[TileContribution], grid: Grid, target: Target) -> SkyImage:
     """Return what the planes have in common, without pixels."""
-    summaries = [planned.summary for planned in plans]
+    summaries = [planned.summary.image for planned in plans]
     tables = {table for image in summaries for table in str(image.header.get("CALTABLES", "")).split(",") if table}
     header: dict[str, str | float | int] = {
         "NTILES": len(plans),
@@ -169,7 +204,6 @@ def _template(plans: Sequence[Plan], contributions: Sequence[TileContribution], 
         "PBLIMIT": target.options.pb_limit,
         "TILEPBL": target.options.tile_pb_limit,
         "WEIGHTS": "PB^2/sigma^2, not normalized",
-        "NCONVOLV": sum(tile.convolved for tile in contributions),
         **_tile_cards(contributions),
     }
     return SkyImage(

@@ -10,22 +10,36 @@ does not matter to it, and one more tile seldom changes what was made of the oth
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import MosaicError
-from dsa110_contimg.kernels.coadd import usable_edges
 from dsa110_contimg.kernels.resample import Grid, frame_rotation
 from dsa110_contimg.kernels.sphere import direction_cosines, mean_direction
 from dsa110_contimg.mosaic.tiles import Tile
+from dsa110_contimg.telescope import SIDEREAL_DAY_S, TILE_SECONDS
 from dsa110_contimg.visibilities import SkyImage, SkyPosition
 
 MIN_TOWARD = 0.3
 MARGIN = 1
 LATTICE_DEG = (5.0, 1.0)
 CELL_DIGITS = 4
+COLUMN_STEP = 16
+TILE_STEP_DEG = 360.0 * TILE_SECONDS / SIDEREAL_DAY_S
+
+
+class Located(Protocol):
+    """What has a place and a pixel size."""
+
+    @property
+    def center(self) -> SkyPosition:
+        """Direction of the reference pixel."""
+
+    @property
+    def cell_deg(self) -> float:
+        """Pixel size."""
 
 
 class Footprint(NamedTuple):
@@ -71,21 +85,43 @@ def footprint(tile: Tile, beam_limit: float) -> Footprint:
     MosaicError
         If there are none.
     """
-    left, right, low, high = usable_edges(tile.beam.data, tile.image.data, beam_limit)
-    rows, columns = np.flatnonzero(right >= 0), np.flatnonzero(high >= 0)
+    usable = (tile.beam.data >= beam_limit) & np.isfinite(tile.image.data)
+    rows, left, right = _ends(usable)
     if rows.size == 0:
         raise MosaicError(f"{tile.name} has no pixel with a beam of {beam_limit:g} or more: leave the tile out")
-    x = np.concatenate([left[rows], right[rows], columns, columns])
-    y = np.concatenate([rows, rows, low[columns], high[columns]])
-    x_ref, y_ref = tile.image.center_pixel
-    cell = np.radians(tile.image.cell_deg)
+    # Rows are curved on another plane, by less than a pixel from one of these columns to the next.
+    columns, low, high = _ends(usable[:, ::COLUMN_STEP].T)
+    x = np.concatenate([left, right, columns * COLUMN_STEP, columns * COLUMN_STEP])
+    y = np.concatenate([rows, rows, low, high])
+    return _outlined(tile.image, x, y)
+
+
+def _ends(usable: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return which lines have usable pixels, and the first and the last of each."""
+    lines = np.flatnonzero(usable.any(axis=1))
+    first = usable.argmax(axis=1)[lines]
+    last = usable.shape[1] - 1 - usable[:, ::-1].argmax(axis=1)[lines]
+    return lines, first, last
+
+
+def border(image: SkyImage) -> Footprint:
+    """Return the outline of all pixels of an image; of those alone that lie on the sky."""
+    ny, nx = image.data.shape
+    rows, columns = np.arange(ny), np.arange(nx)
+    x = np.concatenate([np.zeros(ny), np.full(ny, nx - 1.0), columns, columns])
+    y = np.concatenate([rows, rows, np.zeros(nx), np.full(nx, ny - 1.0)])
+    return _outlined(image, x, y)
+
+
+def _outlined(image: SkyImage, x: NDArray[np.floating], y: NDArray[np.floating]) -> Footprint:
+    (x_ref, y_ref), cell = image.center_pixel, np.radians(image.cell_deg)
     east, north = -(x - x_ref) * cell, (y - y_ref) * cell
-    return Footprint(
-        tile.image.center, tile.image.cell_deg, np.stack([east, north, np.sqrt(1.0 - east**2 - north**2)], axis=-1)
-    )
+    square = 1.0 - east**2 - north**2
+    outline = np.stack([east, north, np.sqrt(np.maximum(square, 0.0))], axis=-1)
+    return Footprint(image.center, image.cell_deg, outline[square >= 0.0])
 
 
-def choose_frame(footprints: Sequence[Footprint]) -> Frame:
+def choose_frame(tiles: Sequence[Located]) -> Frame:
     """Return the frame for tiles: the lattice point nearest to their mean direction, and their pixel size.
 
     Raises
@@ -93,14 +129,26 @@ def choose_frame(footprints: Sequence[Footprint]) -> Frame:
     MosaicError
         If the tiles lie too far apart for one tangent plane.
     """
-    ra, dec = np.radians([tile.center for tile in footprints]).T
+    ra, dec = np.radians([tile.center for tile in tiles]).T
     mean = np.degrees(mean_direction(ra, dec))
     ra_deg, dec_deg = (float(np.rint(value / step) * step) for value, step in zip(mean, LATTICE_DEG, strict=True))
     center = SkyPosition(ra_deg % 360.0, dec_deg)
     if direction_cosines(ra, dec, *np.radians(center))[:, 2].min() < MIN_TOWARD:
         raise MosaicError("the tiles spread over more than a hemisphere: they do not belong to one group")
-    cell_arcsec = 3600.0 * float(np.median([tile.cell_deg for tile in footprints]))
+    cell_arcsec = 3600.0 * float(np.median([tile.cell_deg for tile in tiles]))
     return Frame(center, float(f"{cell_arcsec:.{CELL_DIGITS}g}") / 3600.0)
+
+
+def strip_reach(tiles: Sequence[Located], frame: Frame, n_tiles: int) -> float:
+    """Return how far in right ascension (degrees) a tile of a strip may lie from the frame's center.
+
+    A strip of *n_tiles* may have its middle anywhere around the lattice point; one that is longer reaches farther, in
+    steps of the lattice, so that one tile more seldom changes it.
+    """
+    planned = 0.5 * ((n_tiles - 1) * TILE_STEP_DEG + LATTICE_DEG[0])
+    ra = np.array([tile.center.ra_deg for tile in tiles])
+    farthest = np.max(np.abs((ra - frame.center.ra_deg + 180.0) % 360.0 - 180.0))
+    return float(planned + LATTICE_DEG[0] * np.ceil(max(farthest - planned, 0.0) / LATTICE_DEG[0]))
 
 
 def window_of(tile: Footprint, frame: Frame) -> Window:
@@ -118,6 +166,13 @@ def grid_around(windows: Sequence[Window]) -> Grid:
     last = np.max([np.add(window.first, window.grid[:2]) for window in windows], axis=0) + MARGIN
     ny, nx = (int(length) for length in last - first)
     return Grid(ny, nx, float(-first[1]), float(-first[0]), windows[0].grid.cell)
+
+
+def part_of(grid: Grid, windows: Sequence[Window]) -> tuple[Grid, tuple[slice, slice]]:
+    """Return the smallest grid around windows, and which rows and columns of a larger one it is."""
+    part = grid_around(windows)
+    y, x = (int(whole - own) for whole, own in ((grid.y_ref, part.y_ref), (grid.x_ref, part.x_ref)))
+    return part, (slice(y, y + part.ny), slice(x, x + part.nx))
 
 
 def corner_of(first: tuple[int, int], grid: Grid) -> tuple[int, int]:

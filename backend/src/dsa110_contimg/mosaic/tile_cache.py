@@ -1,66 +1,60 @@
 """Tiles on a mosaic's grid, kept for the next mosaic that needs them.
 
-An entry's name is the hash of everything that its pixels depend on: those of the tile and its primary beam, their place
-on the sky, the mosaic's frame, and the limit. What is found is what would be made, to the bit; a tile that was imaged
-again has another name. An entry is one file of `numpy`, whose checksums are verified on reading: a damaged one counts
-as missing, and goes. Tiles are kept with their own restoring beams, because that of a mosaic changes with any of its
-tiles.
+An entry's name is the hash of everything that its pixels depend on: what tells the tile's files from any others, its
+place on the sky and its restoring beam, the mosaic's frame and beam, the limit, and, if offsets from the catalogue are
+taken out, the sources on the tile. What is found is what would be made, to the bit; a tile that was imaged again has
+another name. An entry is one file of `numpy`, whose checksums are verified on reading: a damaged one counts as missing,
+and goes.
 
 The folder is held below a number of bytes; what was used longest ago goes first. Any entry may be removed at any time.
 """
 
 import hashlib
+import json
 import logging
 import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.formats.scratch import replacing
-from dsa110_contimg.mosaic.grid import Frame
-from dsa110_contimg.mosaic.tiles import Tile
-from dsa110_contimg.visibilities import SkyImage
+from dsa110_contimg.mosaic.astrometry import TileOffset
+from dsa110_contimg.mosaic.tiles import PixelFigures
 
 logger = logging.getLogger(__name__)
 
-RECIPE = 1
+RECIPE = 2
 """Another number wherever the same inputs would give other pixels."""
 GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
 class PlacedTile:
-    """A tile on the grid of a mosaic."""
+    """A tile on the grid of a mosaic, and what was measured on the way."""
 
     data: NDArray[np.float32]
-    """(ny, nx), with its own restoring beam; NaN outside the tile."""
+    """(ny, nx), with the mosaic's restoring beam; NaN where its primary beam is below the limit."""
     response: NDArray[np.float32]
-    """Same shape: its primary beam."""
+    """Its primary beam at every so-manieth pixel (`kernels.resample.nodes_of`)."""
     first: tuple[int, int]
     """(y, x) of the first pixel, counted from the center of the mosaic's frame."""
+    noise_jy: float
+    """Noise of `data`."""
+    figures: PixelFigures
+    """Of the tile itself."""
+    offset: TileOffset | None
+    """From the catalogue; None where there is none, or too few sources tell."""
+    catalog: str
+    """Hash of the catalogue around the tile; empty without one."""
 
 
-def content_of(tile: Tile) -> str:
-    """Return the hash of a tile's pixels and of what places them on the sky."""
-    digest = hashlib.sha256()
-    for picture in (tile.image, tile.beam):
-        digest.update(repr((picture.data.shape, *_place(picture))).encode())
-        digest.update(np.ascontiguousarray(picture.data, np.float32).data)
-    return digest.hexdigest()
-
-
-def _place(picture: SkyImage) -> tuple[object, ...]:
-    beam = None if picture.beam is None else tuple(picture.beam)
-    return tuple(picture.center), picture.center_pixel, picture.cell_deg, beam
-
-
-def key_of(content: str, frame: Frame, beam_limit: float, shift_arcsec: tuple[float, float]) -> str:
+def key_of(*told: object) -> str:
     """Return the name of an entry: a hash of all that a placed tile depends on."""
-    told = (RECIPE, content, tuple(frame.center), frame.cell_deg, beam_limit, shift_arcsec)
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    return hashlib.sha256(repr((RECIPE, *told)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -76,12 +70,11 @@ class TileCache:
         path = self._path(key)
         try:
             with path.open("rb") as file, np.load(file) as entry:
-                first = (int(entry["first"][0]), int(entry["first"][1]))
-                placed = PlacedTile(entry["data"], entry["response"], first)
+                placed = _placed(entry["data"], entry["response"], json.loads(str(entry["told"])))
             os.utime(path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s is damaged (%s): the tile is placed again", path, error)
             path.unlink(missing_ok=True)
             return None
@@ -92,7 +85,7 @@ class TileCache:
         if placed.data.nbytes + placed.response.nbytes > self.max_gb * GIGABYTE:
             return
         with replacing(self._path(key)) as scratch, scratch.open("wb") as file:
-            np.savez(file, data=placed.data, response=placed.response, first=np.array(placed.first))
+            np.savez(file, data=placed.data, response=placed.response, told=np.array(json.dumps(_told(placed))))
         self._make_room()
 
     def _path(self, key: str) -> Path:
@@ -114,3 +107,21 @@ class TileCache:
                 return
             path.unlink(missing_ok=True)
             total -= size
+
+
+def _told(placed: PlacedTile) -> list[object]:
+    """Return what an entry tells beside its pixels."""
+    return [placed.first, placed.noise_jy, placed.figures, placed.offset, placed.catalog]
+
+
+def _placed(data: NDArray[np.float32], response: NDArray[np.float32], told: list[Any]) -> PlacedTile:
+    first, noise_jy, figures, offset, catalog = told
+    return PlacedTile(
+        data,
+        response,
+        (int(first[0]), int(first[1])),
+        float(noise_jy),
+        PixelFigures(*figures),
+        None if offset is None else TileOffset(*offset),
+        str(catalog),
+    )

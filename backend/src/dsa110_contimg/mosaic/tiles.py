@@ -1,11 +1,11 @@
-r"""Tiles: what a mosaic is made of, and whether a set of them belongs together.
+r"""Tiles: what a mosaic is made of.
 
 A tile is a restored image with even noise (not divided by the primary beam) and its mean primary beam on the same
-grid. `validate_tiles_consistency` measures every tile and judges the set; what it measured is returned with the
-judgment. Its outcome is the mosaic's validation; the quality of the image itself is judged elsewhere.
+grid. It is in memory or on disk; what its headers tell is known without reading a pixel, and so is whether its pixels
+have changed.
 """
 
-from collections.abc import Sequence
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,16 +16,8 @@ from numpy.typing import NDArray
 from dsa110_contimg.errors import BadInputError, MosaicError
 from dsa110_contimg.formats import fits_image
 from dsa110_contimg.kernels.coadd import robust_scatter
-from dsa110_contimg.options import MosaicOptions, QAOptions
 from dsa110_contimg.telescope import TILE_SECONDS, aberration_scale
 from dsa110_contimg.visibilities import Beam, SkyImage
-
-CELL_TOLERANCE = 1e-9
-BEAM_TOLERANCE = 0.25
-SIZE_TOLERANCE = 0.1
-"""A field follows the band's middle, which missing subbands move by a few percent."""
-PEAK_RESPONSE = (0.5, 1.001)
-MINUTES_PER_DAY = 1440.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +40,29 @@ class Tile:
     def load(self) -> "Tile":
         """Return itself."""
         return self
+
+    def summary(self) -> "TileSummary":
+        """Return what is known without its pixels."""
+        return TileSummary(self.name, self.group_id, self.image, self.mid_mjd, self.has_pbcor)
+
+    def identity(self) -> str:
+        """Return the hash of its pixels and of what places them on the sky."""
+        digest = hashlib.sha256()
+        for picture in (self.image, self.beam):
+            digest.update(repr((picture.data.shape, *_place(picture))).encode())
+            digest.update(np.ascontiguousarray(picture.data, np.float32).data)
+        return digest.hexdigest()
+
+
+class TileSummary(NamedTuple):
+    """What is known of a tile without its pixels."""
+
+    name: str
+    group_id: str
+    image: SkyImage
+    """Only its shape and metadata are to be used."""
+    mid_mjd: float
+    has_pbcor: bool
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,34 @@ class TileFiles:
         noise = image.noise_jy if np.isfinite(image.noise_jy) else robust_scatter(image.data)
         return Tile(self.name, self.group_id, image, beam, _mid_mjd(image, self.name), noise, self.pbcor_path.exists())
 
+    def summary(self) -> TileSummary:
+        """Read the image's header.
+
+        Raises
+        ------
+        BadInputError
+            If the file is missing or no image, or carries no time.
+        """
+        image = fits_image.describe(self.image_path)
+        return TileSummary(self.name, self.group_id, image, _mid_mjd(image, self.name), self.pbcor_path.exists())
+
+    def identity(self) -> str:
+        """Return what tells the files from any others: name, size, inode and time of change, to the nanosecond.
+
+        Raises
+        ------
+        BadInputError
+            If one does not exist.
+        """
+        told = []
+        for path in (self.image_path, self.beam_path):
+            try:
+                status = path.stat()
+            except FileNotFoundError as error:
+                raise BadInputError(f"{path} does not exist") from error
+            told.append((str(path.resolve()), status.st_size, status.st_ino, status.st_mtime_ns))
+        return repr(told)
+
 
 class TileSource(Protocol):
     """A tile in memory or on disk."""
@@ -90,6 +133,22 @@ class TileSource(Protocol):
 
     def load(self) -> Tile:
         """Return the tile with its pixels."""
+
+    def summary(self) -> TileSummary:
+        """Return what is known without reading its pixels."""
+
+    def identity(self) -> str:
+        """Return what changes if its pixels do."""
+
+
+class PixelFigures(NamedTuple):
+    """What only the pixels of a tile tell."""
+
+    noise_jy: float
+    peak_jy: float
+    finite_fraction: float
+    beam_peak: float
+    beam_min: float
 
 
 class TileMetrics(NamedTuple):
@@ -119,90 +178,58 @@ class TileMetrics(NamedTuple):
         return sum(self.shape) / 2.0 * self.cell_arcsec / 3600.0
 
 
-class TileSetMetrics(NamedTuple):
-    """What was measured on the set; None with fewer than two tiles."""
-
-    n_tiles: int
-    median_noise_jy: float | None
-    max_gap_min: float | None
-    span_min: float | None
-    dec_spread_deg: float | None
-    cell_spread: float | None
-    size_spread: float | None
-    """Largest distance of a field's width from the median, over the median."""
-    tiles: tuple[TileMetrics, ...]
+def measure_pixels(tile: Tile) -> PixelFigures:
+    """Measure what only the pixels of a tile tell."""
+    image, beam = _known(tile.image.data), _known(tile.beam.data)
+    return PixelFigures(
+        noise_jy=tile.noise_jy,
+        peak_jy=float(image.max(initial=-np.inf)),
+        finite_fraction=image.size / tile.image.data.size,
+        beam_peak=float(beam.max()) if beam.size else float("nan"),
+        beam_min=float(beam.min()) if beam.size else float("nan"),
+    )
 
 
-class TileCheckResult(NamedTuple):
-    """Whether the tiles may be coadded, why not, and what was measured."""
-
-    ok: bool
-    issues: tuple[str, ...]
-    metrics: TileSetMetrics
+def _known(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the values of a plane that are finite; the plane itself where all are."""
+    finite = np.isfinite(plane)
+    return plane if finite.all() else plane[finite]
 
 
 def measure_tile(tile: Tile) -> TileMetrics:
     """Measure what the consistency checks look at."""
-    image = tile.image
-    finite = np.isfinite(image.data)
-    peak = float(np.max(image.data, where=finite, initial=-np.inf))
-    positive = np.isfinite(tile.noise_jy) and tile.noise_jy > 0.0 and np.isfinite(peak)
+    return tile_metrics(tile.summary(), measure_pixels(tile))
+
+
+def tile_metrics(summary: TileSummary, figures: PixelFigures) -> TileMetrics:
+    """Return what the consistency checks look at."""
+    image = summary.image
+    noise, peak = figures.noise_jy, figures.peak_jy
+    positive = np.isfinite(noise) and noise > 0.0 and np.isfinite(peak)
     return TileMetrics(
-        name=tile.name,
-        group_id=tile.group_id,
-        mid_mjd=tile.mid_mjd,
+        name=summary.name,
+        group_id=summary.group_id,
+        mid_mjd=summary.mid_mjd,
         ra_deg=image.center.ra_deg,
         dec_deg=image.center.dec_deg,
         shape=(image.data.shape[0], image.data.shape[1]),
         cell_arcsec=image.cell_deg * 3600.0,
-        aberration=aberration_scale(*image.center, tile.mid_mjd),
-        noise_jy=tile.noise_jy,
+        aberration=aberration_scale(*image.center, summary.mid_mjd),
+        noise_jy=noise,
         peak_jy=peak,
-        dynamic_range=peak / tile.noise_jy if positive else None,
+        dynamic_range=peak / noise if positive else None,
         beam=image.beam,
-        beam_peak=float(np.nanmax(tile.beam.data)),
-        beam_min=float(np.nanmin(tile.beam.data)),
-        finite_fraction=float(np.mean(finite)),
+        beam_peak=figures.beam_peak,
+        beam_min=figures.beam_min,
+        finite_fraction=figures.finite_fraction,
         calibrated=bool(str(image.header.get("CALTABLES", "")).strip()),
-        has_pbcor=tile.has_pbcor,
+        has_pbcor=summary.has_pbcor,
     )
 
 
-def validate_tiles_consistency(
-    tiles: Sequence[TileSource], options: MosaicOptions, qa: QAOptions | None = None
-) -> TileCheckResult:
-    """Judge whether tiles may be coadded; reads them one at a time.
-
-    Parameters
-    ----------
-    tiles
-        In memory or on disk; the order does not matter.
-    options
-        Longest gap, change of declination and number of tiles.
-    qa
-        Smallest dynamic range and largest noise over the median.
-
-    Returns
-    -------
-    TileCheckResult
-        Unpacks as (ok, issues, metrics); each issue names its tile, the measured value and the limit.
-    """
-    qa = qa or QAOptions()
-    issues: list[str] = []
-    measured: list[TileMetrics] = []
-    for source in tiles:
-        try:
-            measured.append(measure_tile(source.load()))
-        except (BadInputError, MosaicError) as error:
-            issues.append(str(error))
-    measured.sort(key=lambda tile: (tile.mid_mjd, tile.name))
-    metrics = _set_metrics(measured)
-    if len(measured) < 2:
-        issues.append(f"{len(measured)} readable tiles; a mosaic needs two at least")
-    for tile in measured:
-        issues += _tile_issues(tile, qa)
-    issues += _set_issues(metrics, options, qa)
-    return TileCheckResult(not issues, tuple(issues), metrics)
+def _place(picture: SkyImage) -> tuple[object, ...]:
+    beam = None if picture.beam is None else tuple(picture.beam)
+    return tuple(picture.center), picture.center_pixel, picture.cell_deg, beam
 
 
 def _mid_mjd(image: SkyImage, name: str) -> float:
@@ -210,127 +237,3 @@ def _mid_mjd(image: SkyImage, name: str) -> float:
         raise BadInputError(f"{name} carries no MJD-OBS; image the tile again")
     end = image.end_mjd if np.isfinite(image.end_mjd) else image.start_mjd + TILE_SECONDS / 86400.0
     return 0.5 * (image.start_mjd + end)
-
-
-def _set_metrics(tiles: Sequence[TileMetrics]) -> TileSetMetrics:
-    if len(tiles) < 2:
-        return TileSetMetrics(len(tiles), None, None, None, None, None, None, tuple(tiles))
-    minutes = np.array([tile.mid_mjd for tile in tiles]) * MINUTES_PER_DAY
-    decs = np.array([tile.dec_deg for tile in tiles])
-    return TileSetMetrics(
-        n_tiles=len(tiles),
-        median_noise_jy=float(np.median([tile.noise_jy for tile in tiles])),
-        max_gap_min=float(np.max(np.diff(minutes))),
-        span_min=float(np.ptp(minutes)) + TILE_SECONDS / 60.0,
-        dec_spread_deg=float(np.ptp(decs)),
-        cell_spread=_cell_spread(tiles),
-        size_spread=float(np.max(_from_median([tile.width_deg for tile in tiles]))),
-        tiles=tuple(tiles),
-    )
-
-
-def _cell_spread(tiles: Sequence[TileMetrics]) -> float:
-    """Return the relative spread of the pixel sizes.
-
-    Aberration changes the scale of the sky by up to 1e-4 and the images carry it in their pixel size: sizes that
-    agree before or after it is taken out agree.
-    """
-    cells = np.array([tile.cell_arcsec for tile in tiles])
-    bare = cells / np.array([tile.aberration for tile in tiles])
-    return float(min(np.ptp(cells) / cells.mean(), np.ptp(bare) / bare.mean()))
-
-
-def _from_median(values: Sequence[float]) -> NDArray[np.float64]:
-    """Return how far values lie from their median, over the median."""
-    middle = float(np.median(values))
-    return np.abs(np.asarray(values) / middle - 1.0)
-
-
-def _tile_issues(tile: TileMetrics, qa: QAOptions) -> list[str]:
-    issues = []
-    if not tile.has_pbcor:
-        issues.append(f"{tile.name} has no beam-corrected image")
-    if not tile.calibrated:
-        issues.append(f"{tile.name} names no calibration tables (CALTABLES)")
-    if tile.dynamic_range is None:
-        issues.append(f"{tile.name} has no measurable noise or peak")
-    elif tile.dynamic_range < qa.min_dynamic_range:
-        issues.append(f"{tile.name} has a dynamic range of {tile.dynamic_range:.2f}, below {qa.min_dynamic_range:g}")
-    if not PEAK_RESPONSE[0] <= tile.beam_peak <= PEAK_RESPONSE[1]:
-        issues.append(
-            f"{tile.name} has a primary beam that peaks at {tile.beam_peak:.3f}, "
-            f"outside {PEAK_RESPONSE[0]:g} to {PEAK_RESPONSE[1]:g}"
-        )
-    if tile.beam is None:
-        issues.append(f"{tile.name} has no restoring beam (BMAJ, BMIN, BPA)")
-    return issues
-
-
-def _set_issues(metrics: TileSetMetrics, options: MosaicOptions, qa: QAOptions) -> list[str]:
-    """Judge the tiles against each other."""
-    if metrics.median_noise_jy is None or metrics.cell_spread is None:
-        return []
-    issues = [*_noise_and_beam_issues(metrics, qa), *_size_issues(metrics)]
-    for before, after in zip(metrics.tiles[:-1], metrics.tiles[1:], strict=True):
-        gap = (after.mid_mjd - before.mid_mjd) * MINUTES_PER_DAY
-        if after.group_id == before.group_id:
-            issues.append(f"{before.name} and {after.name} are the same group {after.group_id}: coadd each once")
-        if gap > options.max_gap_min:
-            issues.append(
-                f"{gap:.2f} minutes lie between {before.name} and {after.name}; at most {options.max_gap_min:g} may"
-            )
-    longest = options.tiles * options.max_gap_min
-    if metrics.span_min is not None and metrics.span_min > longest:
-        issues.append(f"the tiles span {metrics.span_min:.1f} minutes; at most {longest:g} are allowed")
-    if metrics.dec_spread_deg is not None and metrics.dec_spread_deg > options.max_dec_step_deg:
-        middle = float(np.median([tile.dec_deg for tile in metrics.tiles]))
-        farthest = max(metrics.tiles, key=lambda tile: abs(tile.dec_deg - middle))
-        issues.append(
-            f"declinations spread by {metrics.dec_spread_deg:.3f} degrees, of at most {options.max_dec_step_deg:g}: "
-            f"{farthest.name} lies at {farthest.dec_deg:+.3f}, the median is {middle:+.3f}"
-        )
-    return issues
-
-
-def _size_issues(metrics: TileSetMetrics) -> list[str]:
-    """Judge pixels and fields; the tile that differs most is named."""
-    issues = []
-    if metrics.cell_spread is not None and metrics.cell_spread > CELL_TOLERANCE:
-        cells = [tile.cell_arcsec for tile in metrics.tiles]
-        odd = int(np.argmax(_from_median(cells)))
-        issues.append(
-            f'pixel sizes differ: {metrics.tiles[odd].name} has {cells[odd]:.6f}", '
-            f'the median is {np.median(cells):.6f}"'
-        )
-    widths = [tile.width_deg for tile in metrics.tiles]
-    for tile, apart in zip(metrics.tiles, _from_median(widths), strict=True):
-        if apart > SIZE_TOLERANCE:
-            ny, nx = tile.shape
-            issues.append(
-                f"{tile.name} has {nx} x {ny} pixels, a field of {tile.width_deg:.2f} degrees; the median is "
-                f"{np.median(widths):.2f}, at most {SIZE_TOLERANCE:.0%} apart is allowed"
-            )
-    return issues
-
-
-def _noise_and_beam_issues(metrics: TileSetMetrics, qa: QAOptions) -> list[str]:
-    issues = []
-    median_noise = metrics.median_noise_jy or float("nan")
-    beams = [tile.beam for tile in metrics.tiles if tile.beam is not None]
-    for tile in metrics.tiles:
-        if tile.noise_jy > qa.max_noise_over_median * median_noise:
-            issues.append(
-                f"{tile.name} has {tile.noise_jy / median_noise:.1f} times the median noise "
-                f"({1e3 * tile.noise_jy:.2f} mJy/beam); at most {qa.max_noise_over_median:g} times is allowed"
-            )
-        if tile.beam is None:
-            continue
-        for axis in ("major", "minor"):
-            size = getattr(tile.beam, f"{axis}_arcsec")
-            median = float(np.median([getattr(beam, f"{axis}_arcsec") for beam in beams]))
-            if abs(size / median - 1.0) > BEAM_TOLERANCE:
-                issues.append(
-                    f'{tile.name} has a beam with a {axis} axis of {size:.1f}", the median is {median:.1f}"; '
-                    f"at most {BEAM_TOLERANCE:.0%} apart is allowed"
-                )
-    return issues

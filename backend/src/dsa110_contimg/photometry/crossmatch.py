@@ -125,7 +125,7 @@ def _find(plane: DetectionPlane, threshold: float) -> DetectedSources:
     if not x.size:
         return DetectedSources(*(np.zeros(0) for _ in range(5)))
     background, rms, _correlation = local_statistics(plane, (x, y), flat[y.astype(int), x.astype(int)])
-    values, dx, dy = plane.sky_cutouts(x, y, fluxes.stencil(plane.shape, 0.3))
+    values, dx, dy = plane.sky_cutouts(x, y, fluxes.stencil(plane.shape, fluxes.OFFSET_LEVEL))
     height, shift_x, shift_y = fluxes.fit_offsets(values - background[:, None], dx, dy, plane.shape)
     ra, dec = to_sky(plane.image, x + shift_x, y + shift_y)
     response = plane.response_at(x + shift_x, y + shift_y)

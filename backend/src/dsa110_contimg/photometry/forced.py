@@ -244,7 +244,7 @@ def _offsets_arcsec(
     if not bright.size:
         return east, north
     x, y = located.x[bright], located.y[bright]
-    values, dx, dy = plane.sky_cutouts(x, y, fluxes.stencil(plane.shape, 0.3))
+    values, dx, dy = plane.sky_cutouts(x, y, fluxes.stencil(plane.shape, fluxes.OFFSET_LEVEL))
     values -= background[bright, None]
     reach = 2.5 * plane.shape.major_px
     tree = cKDTree(np.stack([x, y], axis=1))

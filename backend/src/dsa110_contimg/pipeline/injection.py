@@ -21,7 +21,15 @@ from dsa110_contimg.options import ImagingOptions, MosaicOptions, QAOptions, opt
 from dsa110_contimg.photometry.crossmatch import find_sources
 from dsa110_contimg.pipeline.recovery import SearchedImage, recover
 from dsa110_contimg.qa.checks import Check
-from dsa110_contimg.qa.recovery import Detections, RecoveredSources, Recovery, recovery_checks
+from dsa110_contimg.qa.recovery import (
+    Detections,
+    Estimate,
+    RecoveredSources,
+    Recovery,
+    RecoveryBin,
+    recovery_bins,
+    recovery_checks,
+)
 from dsa110_contimg.simulation.injection import draw_fluxes, draw_sky, inject
 from dsa110_contimg.visibilities import Beam, SkyModel, SkyPosition, Visibilities
 
@@ -68,14 +76,29 @@ class InjectionReport:
         """Return the figures and their verdicts."""
         return [check for kind, images in self.kinds.items() for check in recovery_checks(images, kind, qa)]
 
+    def bins(self) -> dict[str, list[RecoveryBin]]:
+        """Return what came back of each kind of image by S/N."""
+        return {kind: recovery_bins(images) for kind, images in self.kinds.items()}
+
     def to_dict(self) -> dict[str, object]:
         """Return plain values, ready for JSON: a list per column and image, None where something is unknown."""
         images = [image for kind in self.kinds.values() for image in kind]
         return {
             "beam": self.beam._asdict(),
             "noise_jy": list(self.noise_jy),
+            "bins": {kind: [_told(one) for one in bins] for kind, bins in self.bins().items()},
             "images": [_plain(rows) | {"detections": _plain(found)} for rows, found in images],
         }
+
+
+def _told(one: RecoveryBin) -> dict[str, object]:
+    """Return a bin as plain values; None for what was not measured, and for a bin without an end."""
+    edges = {"low_snr": one.low_snr, "high_snr": one.high_snr if np.isfinite(one.high_snr) else None}
+    estimates: dict[str, object] = {}
+    for name in ("flux", "flux_scatter", "position_scatter", "condon_scatter"):
+        found: Estimate = getattr(one, name)
+        estimates[name] = found._asdict() if found.n else None
+    return edges | estimates
 
 
 def _plain(table: RecoveredSources | Detections) -> dict[str, object]:

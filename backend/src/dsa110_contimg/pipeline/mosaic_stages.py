@@ -31,8 +31,9 @@ from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepo
 from dsa110_contimg.formats import fits_image
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.mosaic.build import MosaicResult, build
+from dsa110_contimg.mosaic.consistency import judge_tiles
 from dsa110_contimg.mosaic.tile_cache import TileCache
-from dsa110_contimg.mosaic.tiles import TileFiles, validate_tiles_consistency
+from dsa110_contimg.mosaic.tiles import TileFiles
 from dsa110_contimg.photometry import forced
 from dsa110_contimg.photometry.planes import to_sky
 from dsa110_contimg.pipeline import mosaic_products
@@ -67,13 +68,13 @@ def mosaic(context: Context, group_id: str) -> None:
     """Coadd the imaged tiles of a group."""
     members = [tile for tile in context.members(group_id) if tile.imagename]
     files = [_tile_files(context, tile) for tile in members]
-    consistency = validate_tiles_consistency(files, context.options.mosaic, context.options.qa)
-    tile_checks = consistency_checks(consistency.metrics, len(files), context.options.mosaic, context.options.qa)
     with get_session("products", read_only=True) as session:
         name = version_to_make(session, group_id)
     result = build(
         files, context.options.mosaic, name, catalog=strip_catalog(context, members), cache=_placed_tiles(context)
     )
+    consistency = judge_tiles(result.measured, context.options.mosaic, context.options.qa)
+    tile_checks = consistency_checks(consistency.metrics, len(files), context.options.mosaic, context.options.qa)
     offset = offset_check(result.tiles, result.image, context.options.qa)
     issues = [*consistency.issues, *([offset.reason] if offset.verdict is qa_checks.Verdict.FAILED else [])]
     cards = header_cards(mosaic_record(context.options.mosaic, members))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.errors import ImagingError
-from dsa110_contimg.kernels import match
+from dsa110_contimg.kernels import fluxes, match
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.options import PhotometryOptions
 from dsa110_contimg.photometry import forced
@@ -85,6 +85,7 @@ def _recovered(
     where: SearchedImage, there: SkyModel, measured: Sequence[Measurement], found: NDArray[np.bool_]
 ) -> RecoveredSources:
     beam = where.restoring_beam
+    along_error, across_error = _offset_errors(where, there)
     east, north = _column(measured, "offset_ra_arcsec"), _column(measured, "offset_dec_arcsec")
     sine, cosine = np.sin(np.radians(beam.pa_deg)), np.cos(np.radians(beam.pa_deg))
     return RecoveredSources(
@@ -100,7 +101,22 @@ def _recovered(
         found=found,
         major_arcsec=beam.major_arcsec,
         minor_arcsec=beam.minor_arcsec,
+        along_error_arcsec=along_error,
+        across_error_arcsec=across_error,
     )
+
+
+def _offset_errors(where: SearchedImage, there: SkyModel) -> tuple[float, float]:
+    """Return what the noise of an image, as it is correlated, makes of positions at S/N 1: arcsec along both axes."""
+    plane = detection_plane(where.image, where.beam, where.noise)
+    x, y = to_pixel(where.image, there.ra_deg, there.dec_deg)
+    apparent = there.flux_jy * plane.response_at(x, y)
+    _background, _rms, correlation = forced.local_statistics(plane, (x, y), apparent)
+    covariance = fluxes.offset_covariance(plane.shape, correlation)
+    sine, cosine = np.sin(plane.shape.pa_rad), np.cos(plane.shape.pa_rad)
+    axes = np.array([[-sine, cosine], [-cosine, -sine]])
+    along, across = 3600.0 * where.image.cell_deg * np.sqrt(np.einsum("ai,ij,aj->a", axes, covariance, axes))
+    return float(along), float(across)
 
 
 def _column(rows: Sequence[Measurement], name: str) -> NDArray[np.float64]:

@@ -8,6 +8,9 @@ A version takes over what did not change of the one before and supersedes it. Mo
 to another version, leave it: the tiles that they touched are made anew, and the older version is retracted, for it
 shows them. At most `nightly_mosaics` are added at once, the oldest first. Every mosaic in it passed its own QA, or a
 person signed for it; of the sky itself it is checked that it shows the area that they cover.
+
+Each version is a whole copy. The newest `nightly_kept` of those that gave way stay; older ones are retracted and their
+files removed, for they hold nothing that the newest does not.
 """
 
 import fcntl
@@ -31,7 +34,7 @@ from dsa110_contimg.database.data_registration import finalize_data, register_da
 from dsa110_contimg.database.models import DataProduct, Mosaic
 from dsa110_contimg.database.registry_rows import ProductRow, RegistryConnection, find_rows, get_data, open_registry
 from dsa110_contimg.database.repositories import QARepository
-from dsa110_contimg.database.retraction import retract
+from dsa110_contimg.database.retraction import discard_tombstone, retract
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.formats import hips, hips_merge, hips_tiles, moc
 from dsa110_contimg.formats.hips_merge import Pair, Part, Tell
@@ -44,6 +47,8 @@ from dsa110_contimg.qa.checks import Check, at_least, at_most, verdict_of
 
 logger = logging.getLogger(__name__)
 LOCK = "sky.lock"
+BY = "contimg"
+"""Who retracts versions. What a person retracted stays where it was set aside."""
 DAY_S = 86400.0
 MIN_SHOWN = 0.5
 """Of the covered area. Its edge lies up to a cell outside, and tiles are blank four pixels along theirs."""
@@ -73,16 +78,22 @@ def make_sky(settings: Settings, options: ProductOptions, tell: Tell = lambda _d
     with _alone(settings), open_registry() as connection:
         for row in find_rows(connection, OURS, DataProduct.status == "staging"):
             _publish(connection, row.data_id)
-        last = _last(connection)
-        work = plan(last, _with_hips(standing_mosaics()), options.nightly_mosaics)
-        if work is None or not work.mosaics:
-            _take_back(connection, last, work, None)
-            return None
-        name = _next_name(connection, work)
-        _build(settings, name, work, tell)
-        _register(connection, settings.stage, name, work, last, options)
-        _publish(connection, name)
-        _take_back(connection, last, work, name)
+        name = _make_next(connection, settings, options, tell)
+        _remove_old(connection, options.nightly_kept)
+    return name
+
+
+def _make_next(connection: RegistryConnection, settings: Settings, options: ProductOptions, tell: Tell) -> str | None:
+    last = _last(connection)
+    work = plan(last, _with_hips(standing_mosaics()), options.nightly_mosaics)
+    if work is None or not work.mosaics:
+        _take_back(connection, last, work, None)
+        return None
+    name = _next_name(connection, work)
+    _build(settings, name, work, tell)
+    _register(connection, settings.stage, name, work, last, options)
+    _publish(connection, name)
+    _take_back(connection, last, work, name)
     logger.info("made %s: %d mosaics, %d of them new", name, len(work.mosaics), len(work.added))
     return name
 
@@ -268,7 +279,22 @@ def _take_back(
     """Retract a version that shows mosaics which no longer stand."""
     if last is not None and work is not None and work.withdrawn and last.status == "published":
         why = f"it shows {', '.join(work.withdrawn)}, which no longer stand"
-        retract(connection, last.data_id, reason=why, by="contimg", successor=successor)
+        retract(connection, last.data_id, reason=why, by=BY, successor=successor)
+
+
+def _remove_old(connection: RegistryConnection, kept: int) -> None:
+    """Retract the versions that gave way, but the newest ones, and remove what the pipeline has retracted."""
+    published = find_rows(connection, OURS, DataProduct.status == "published")
+    gave_way = [row for row in published[:-1] if row.superseded_by is not None]
+    for row in gave_way[: max(len(gave_way) - kept, 0)]:
+        newest = published[-1].data_id
+        why = f"{newest} takes its place, and {kept} versions that gave way are kept"
+        retract(connection, row.data_id, reason=why, by=BY, successor=newest)
+    for row in find_rows(connection, OURS, DataProduct.status == "retracted", DataProduct.owner.is_(None)):
+        noted = row.details.get("retract")
+        if isinstance(noted, dict) and noted.get("by") == BY and Path(row.published_path or "").exists():
+            discard_tombstone(connection, row.data_id)
+            logger.info("removed %s: %s", row.data_id, row.retract_reason)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.database.registry_rows import get_data, open_registry
 from dsa110_contimg.errors import MosaicError, PipelineError
 from dsa110_contimg.formats import fits_image
-from dsa110_contimg.mosaic.tiles import validate_tiles_consistency
+from dsa110_contimg.mosaic.consistency import validate_tiles_consistency
 from dsa110_contimg.options import PipelineOptions
 from dsa110_contimg.photometry.crossmatch import CrossmatchResult, crossmatch
 from dsa110_contimg.pipeline import runner

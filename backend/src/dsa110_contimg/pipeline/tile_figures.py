@@ -1,7 +1,7 @@
 """The figures behind a mosaic's validation: what was measured on its tiles, with limits and verdicts.
 
-`mosaic.tiles` says in sentences what is wrong with a set of tiles; here is each measured value, wrong or not, as a
-row of `qa_checks`. The two use the same measurements and limits. How well the tiles agree on fluxes is added when
+`mosaic.consistency` says in sentences what is wrong with a set of tiles; here is each measured value, wrong or not,
+as a row of `qa_checks`. The two use the same measurements and limits. How well the tiles agree on fluxes is added when
 they are measured: `tile_fluxes`.
 """
 
@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.models import MSIndex, Photometry, QACheck
 from dsa110_contimg.mosaic.build import TileContribution
-from dsa110_contimg.mosaic.tiles import (
+from dsa110_contimg.mosaic.consistency import (
     BEAM_TOLERANCE,
     CELL_TOLERANCE,
     PEAK_RESPONSE,
     SIZE_TOLERANCE,
-    TileMetrics,
     TileSetMetrics,
 )
+from dsa110_contimg.mosaic.tiles import TileMetrics
 from dsa110_contimg.options import MosaicOptions, QAOptions
 from dsa110_contimg.pipeline.reference_sources import UNFIT
 from dsa110_contimg.qa.checks import Check, at_least, at_most, thermal_check, unmeasured

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 FIELD_RADIUS_DEG = 2.2
 MUCH_FLAGGED = 0.25
 """Of a tile that is only calibrated a page on its flags is drawn if this fraction went: a page costs a second."""
-SAVED_IMAGES = ("image", "pbcor", "residual", "beam")
+SAVED_IMAGES = ("image", "pbcor", "residual", "beam", "rms", "background")
 
 
 def convert(context: Context, group_id: str) -> None:
@@ -184,7 +184,7 @@ def calibrate(context: Context, group_id: str) -> None:
 def image(context: Context, group_id: str) -> None:
     """Image a calibrated tile."""
     tile = context.tile(group_id)
-    vis = measurement_set.load(Path(tile.path), "CORRECTED_DATA")
+    vis = _load_calibrated(tile)
     bright = context.catalog(vis.phase_center, context.options.calibration.model_radius_deg, 0.0)
     tables = selfcal.self_calibrate(
         vis,
@@ -196,7 +196,8 @@ def image(context: Context, group_id: str) -> None:
         for picture in filter(None, (result.image, result.pbcor, result.residual)):
             picture.header["SELFCAL"] = len(tables)
     paths = _save_images(context, tile, result)
-    checks = qa_checks.image_checks(result.image, context.options.qa, qa_checks.thermal_noise_of(vis))
+    thermal, local = qa_checks.thermal_noise_of(vis), result.local_noise()
+    checks = qa_checks.image_checks(result.image, context.options.qa, thermal, local)
     with context.commit() as session:
         for kind, (path, picture) in paths.items():
             columns = image_columns(picture)
@@ -207,10 +208,20 @@ def image(context: Context, group_id: str) -> None:
         MSRepository.set_stage(session, tile.path, "imaged", now=time.time(), imagename=str(paths["image"][0]))
 
 
+def _load_calibrated(tile: MSIndex) -> Visibilities:
+    """Read a tile's calibrated visibilities; uncalibrated ones are never taken for them."""
+    path = Path(tile.path)
+    if "CORRECTED_DATA" not in measurement_set.columns(path):
+        raise BadInputError(
+            f"{path} has no CORRECTED_DATA though {tile.group_id} is {tile.stage}: "
+            f"put the calibrated set back, then `contimg retry image:{tile.group_id}`"
+        )
+    return measurement_set.load(path, "CORRECTED_DATA")
+
+
 def _model_of(vis: Visibilities, result: ImagingResult) -> SkyModel:
-    """Return what CLEAN and the subtraction of bright sources found, as a sky model."""
-    subtracted = result.summary.bright
-    return selfcal.components_sky(vis, result.model, None if subtracted is None else subtracted.sky)
+    """Return what CLEAN found and what was subtracted before it, as a sky model."""
+    return selfcal.components_sky(vis, result.model, *result.summary.subtracted)
 
 
 def measure(context: Context, group_id: str) -> None:

@@ -28,6 +28,7 @@ from dsa110_contimg.qa.recovery import (
     FWHM_PER_SIGMA,
     JUDGED_RESPONSE,
     JUDGED_SNR,
+    NOISE_LIMITED_SNR,
     SNR_EDGES,
     RecoveredSources,
     Recovery,
@@ -151,7 +152,6 @@ def _fluxes(axes: Axes, series: RecoverySeries, against: str, color: str) -> Non
 
 def _positions(axes: Axes, series: RecoverySeries, against: str, color: str) -> None:
     x, drawn = _place(series, against)
-    snr = series.column(lambda r: r.snr)
     away = series.column(lambda r: np.hypot(r.along_arcsec / r.major_arcsec, r.across_arcsec / r.minor_arcsec))
     if against == "snr":
         _label(axes, against, "Position error in the beam's axes", "offset (beam axes)")
@@ -159,9 +159,9 @@ def _positions(axes: Axes, series: RecoverySeries, against: str, color: str) -> 
         axes.plot(line, MEDIAN_LENGTH / (FWHM_PER_SIGMA * line), color=FAINT, linewidth=0.9, linestyle="--")
         axes.set_yscale("log")
     else:
-        _label(axes, against, "Position error over Condon's", "offset / predicted")
-        away = away * FWHM_PER_SIGMA * snr / MEDIAN_LENGTH
-        drawn = drawn & (snr < 100.0)
+        _label(axes, against, "Position error over predicted", "offset / predicted")
+        away = series.column(lambda r: np.hypot(*r.position_pulls) / MEDIAN_LENGTH)
+        drawn = drawn & (series.column(lambda r: r.snr) < NOISE_LIMITED_SNR)
         axes.axhline(1.0, color=FAINT, linewidth=0.9, linestyle="--")
         axes.set_ylim(0.0, 3.5)
     drawn = drawn & np.isfinite(away)

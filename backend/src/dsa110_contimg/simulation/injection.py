@@ -118,7 +118,7 @@ def inject(vis: Visibilities, sky: SkyModel, *, smear: bool = True) -> None:
     times, of_row = np.unique(vis.time_mjd, return_inverse=True)
     for index, mjd in enumerate(times):
         rows = np.flatnonzero(of_row == index)
-        delays, rates, theta = _seen(vis, sky, places, float(mjd))
+        delays, rates, theta, followed = _seen(vis, sky, places, float(mjd))
         for start in range(0, vis.freq_hz.size, CHANNELS_AT_ONCE):
             channels = slice(start, start + CHANNELS_AT_ONCE)
             freq = vis.freq_hz[channels]
@@ -129,14 +129,20 @@ def inject(vis: Visibilities, sky: SkyModel, *, smear: bool = True) -> None:
                 if smear
                 else sampled_visibilities(delays, amplitude, freq)
             )
+            turned = np.exp(2j * np.pi * np.outer(freq, followed))
+            model *= (turned[:, None, :] * turned[:, :, None].conj()).astype(np.complex64)
             part = model[:, second[rows], first[rows]].T
             vis.vis[rows, channels] += np.where(vis.flags[rows, channels], 0.0, part[:, :, None])
 
 
 def _seen(
     vis: Visibilities, sky: SkyModel, places: NDArray[np.float64], mjd: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return delays (s) and their rates, (n_antenna, n_source), and distances from the pointing (rad), (n_source,)."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return what the correlator sees, and what leads from there to the phase center.
+
+    Delays (s) and their rates against the direction that the dishes look at, (n_antenna, n_source); distances from it
+    (rad), (n_source,); delays of that direction against the phase center, (n_antenna,).
+    """
     pointing = vis.pointing_icrs_deg[np.abs(vis.pointing_mjd - mjd).argmin()]
     ra = np.concatenate([sky.ra_deg, [vis.phase_center.ra_deg, pointing[0]]])
     dec = np.concatenate([sky.dec_deg, [vis.phase_center.dec_deg, pointing[1]]])
@@ -145,9 +151,10 @@ def _seen(
     theta = np.arctan2(np.linalg.norm(np.cross(sources, dishes), axis=1), sources @ dishes)
     turning = _turned(sources - dishes)
     return (
-        np.ascontiguousarray(places @ (sources - center).T) / SPEED_OF_LIGHT,
+        np.ascontiguousarray(places @ (sources - dishes).T) / SPEED_OF_LIGHT,
         np.ascontiguousarray(places @ turning.T) / SPEED_OF_LIGHT,
         theta,
+        places @ (dishes - center) / SPEED_OF_LIGHT,
     )
 
 
