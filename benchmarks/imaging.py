@@ -2,12 +2,13 @@
 
     python benchmarks/imaging.py [--antennas 96] [--channels 48] [--no-peer] [--calibrator]
 
-300 sources drawn from source counts, noise of 6500 Jy, no calibration errors. Ours is timed on visibilities in memory,
-warm: by WSClean's rules (3,000 components wherever the residual is brightest, the sources behind a beam that stands
-still), with our own at that depth (a mask, the drift of the beam taken off bright sources), and in deep mode (the
-defaults). WSClean runs on two threads with its w-gridder and the same pixels, weights and iterations. Seconds of the
-processor are given beside those of the clock, as other work on the machine adds to the latter only. `--calibrator`
-images a source of 16 Jy at the center, 0.3 and 1 degree off in right ascension instead, smeared by the correlator.
+300 sources drawn from source counts, noise of 6500 Jy, no calibration errors; the imager has a catalogue as wrong as
+catalogues are, not the truth. Ours is timed on visibilities in memory, warm: by WSClean's rules (3,000 components
+wherever the residual is brightest, the sources behind a beam that stands still), with our own at that depth (a mask,
+known sources taken off and restored), and in deep mode (the defaults). WSClean runs on two threads with its w-gridder
+and the same pixels, weights and iterations. Seconds of the processor are given beside those of the clock, as other
+work on the machine adds to the latter only. `--calibrator` images a source of 16 Jy at the center, 0.3 and 1 degree
+off in right ascension instead, smeared by the correlator.
 """
 
 import argparse
@@ -61,6 +62,19 @@ def drawn_sky(options: SimulationOptions) -> SkyModel:
     apparent = sky.flux_jy * airy_power(angle, 1.405e9, 4.65).mean(axis=0)
     best = sky.select(np.argsort(-apparent)[:N_SOURCE])
     return SkyModel(list(best.names), best.ra_deg, best.dec_deg, best.flux_jy, np.full((len(best), 1), ALPHA))
+
+
+def catalogue_of(sky: SkyModel, seed: int = 5) -> SkyModel:
+    """What a catalogue has of a sky: fluxes within 5 %, places within 0.7", spectra within 0.2, nine sources of ten."""
+    rng = np.random.default_rng(seed)
+    n = len(sky)
+    return replace(
+        sky,
+        flux_jy=sky.flux_jy * np.exp(rng.normal(0.0, 0.05, n)),
+        ra_deg=sky.ra_deg + rng.normal(0.0, 0.7, n) / 3600.0,
+        dec_deg=sky.dec_deg + rng.normal(0.0, 0.7, n) / 3600.0,
+        spectrum=sky.spectrum + rng.normal(0.0, 0.2, (n, 1)),
+    ).select(rng.random(n) > 0.1)
 
 
 def simulated(options: SimulationOptions, sky: SkyModel, folder: Path) -> Visibilities:
@@ -130,15 +144,16 @@ def isolated(sky: SkyModel) -> NDArray[np.bool_]:
 def tile(arguments: argparse.Namespace, folder: Path) -> None:
     options = replace(PERFECT, antennas=arguments.antennas, channels=arguments.channels)
     sky = drawn_sky(options)
+    known = catalogue_of(sky)
     vis = simulated(options, sky, folder)
     image(replace(vis, vis=vis.vis[:20000], flags=vis.flags[:20000], weights=vis.weights[:20000],
                   uvw_m=vis.uvw_m[:20000], antenna1=vis.antenna1[:20000], antenna2=vis.antenna2[:20000],
-                  time_mjd=vis.time_mjd[:20000]), replace(SAME_DEPTH, size=512, niter=50), bright=sky)  # fmt: skip
-    clock, cpu, same = timed(vis, SAME_RULES, sky)
+                  time_mjd=vis.time_mjd[:20000]), replace(SAME_DEPTH, size=512, niter=50), bright=known)  # fmt: skip
+    clock, cpu, same = timed(vis, SAME_RULES, known)
     report("ours, WSClean's rules", clock, cpu, same)
-    own_clock, own_cpu, own = timed(vis, SAME_DEPTH, sky)
+    own_clock, own_cpu, own = timed(vis, SAME_DEPTH, known)
     report("ours, 3000 components", own_clock, own_cpu, own)
-    deep_clock, deep_cpu, deep = timed(vis, DEEP, sky)
+    deep_clock, deep_cpu, deep = timed(vis, DEEP, known)
     report("ours, deep", deep_clock, deep_cpu, deep)
     print(f"memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
     alone, truth = isolated(sky), sky.flux_at(np.array([deep.image.freq_hz]))[:, 0]
@@ -146,6 +161,7 @@ def tile(arguments: argparse.Namespace, folder: Path) -> None:
     assert deep.pbcor is not None
     chosen = alone & (peaks(deep.image.data, deep, sky) > 0.03)
     ratio = peaks(deep.pbcor.data, deep, sky)[chosen] / truth[chosen]
+    ratio = ratio[np.isfinite(ratio)]
     print(f"deep against the truth: {np.sum(np.abs(ratio - 1) < 0.01)} of {ratio.size} isolated sources above 30 mJy "
           f"within 1 %, median {np.nanmedian(ratio):.4f}, scatter {np.nanstd(ratio):.4f}")  # fmt: skip
     if not arguments.peer or shutil.which("wsclean") is None:
