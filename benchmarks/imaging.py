@@ -33,6 +33,7 @@ from dsa110_contimg.kernels.sphere import direction_cosines, separation
 from dsa110_contimg.memory import keep_freed_memory
 from dsa110_contimg.options import ConversionOptions, ImagingOptions
 from dsa110_contimg.simulation import SimulationOptions, geometry
+from dsa110_contimg.simulation.injection import as_listed
 from dsa110_contimg.simulation.plan import plan_tiles
 from dsa110_contimg.simulation.sky import make_sky
 from dsa110_contimg.visibilities import SkyModel, Visibilities
@@ -62,19 +63,6 @@ def drawn_sky(options: SimulationOptions) -> SkyModel:
     apparent = sky.flux_jy * airy_power(angle, 1.405e9, 4.65).mean(axis=0)
     best = sky.select(np.argsort(-apparent)[:N_SOURCE])
     return SkyModel(list(best.names), best.ra_deg, best.dec_deg, best.flux_jy, np.full((len(best), 1), ALPHA))
-
-
-def catalogue_of(sky: SkyModel, seed: int = 5) -> SkyModel:
-    """What a catalogue has of a sky: fluxes within 5 %, places within 0.7", spectra within 0.2, nine sources of ten."""
-    rng = np.random.default_rng(seed)
-    n = len(sky)
-    return replace(
-        sky,
-        flux_jy=sky.flux_jy * np.exp(rng.normal(0.0, 0.05, n)),
-        ra_deg=sky.ra_deg + rng.normal(0.0, 0.7, n) / 3600.0,
-        dec_deg=sky.dec_deg + rng.normal(0.0, 0.7, n) / 3600.0,
-        spectrum=sky.spectrum + rng.normal(0.0, 0.2, (n, 1)),
-    ).select(rng.random(n) > 0.1)
 
 
 def simulated(options: SimulationOptions, sky: SkyModel, folder: Path) -> Visibilities:
@@ -144,7 +132,7 @@ def isolated(sky: SkyModel) -> NDArray[np.bool_]:
 def tile(arguments: argparse.Namespace, folder: Path) -> None:
     options = replace(PERFECT, antennas=arguments.antennas, channels=arguments.channels)
     sky = drawn_sky(options)
-    known = catalogue_of(sky)
+    known = as_listed(sky, np.random.default_rng(5))
     vis = simulated(options, sky, folder)
     image(replace(vis, vis=vis.vis[:20000], flags=vis.flags[:20000], weights=vis.weights[:20000],
                   uvw_m=vis.uvw_m[:20000], antenna1=vis.antenna1[:20000], antenna2=vis.antenna2[:20000],

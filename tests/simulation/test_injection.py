@@ -16,8 +16,8 @@ from tests.imaging.synthetic import Tile, add_sources, empty_tile, sources
 
 from dsa110_contimg.errors import BadInputError, ConfigurationError
 from dsa110_contimg.kernels.sphere import separation
-from dsa110_contimg.simulation.injection import draw_fluxes, draw_sky, inject
-from dsa110_contimg.visibilities import SkyPosition, Visibilities
+from dsa110_contimg.simulation.injection import as_listed, draw_fluxes, draw_sky, inject
+from dsa110_contimg.visibilities import SkyModel, SkyPosition, Visibilities
 
 SMALL = Tile(n_antennas=9, n_times=3, n_channels=6, extent_m=1500.0)
 OFFSETS_DEG = np.array([[0.0, 0.0], [1.1, 0.3], [-0.7, 0.9], [0.4, -1.2], [-1.0, -0.6]])
@@ -112,3 +112,16 @@ def test_sources_keep_their_distances(center: SkyPosition) -> None:
 def test_too_many_sources_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"5000 sources do not fit 12\.0 arcmin apart"):
         draw_sky([SkyPosition(10.0, 33.0)], 1.0, np.ones(5000), 0.2, np.empty((0, 2)), np.random.default_rng(2))
+
+
+def test_a_catalogue_is_as_wrong_as_it_says() -> None:
+    n = 4000
+    places = np.linspace(0.0, 359.0, n), np.linspace(-80.0, 85.0, n)
+    sky = SkyModel([f"s{i}" for i in range(n)], *places, np.full(n, 0.02), np.full((n, 1), -0.7))
+    listed = as_listed(sky, np.random.default_rng(3))
+    kept = np.array([int(name[1:]) for name in listed.names])
+    assert len(listed) == pytest.approx(0.8 * n, rel=0.03)
+    assert np.log(listed.flux_jy / 0.02).std() == pytest.approx(0.05, rel=0.05)
+    assert (listed.spectrum + 0.7).std() == pytest.approx(0.2, rel=0.05)
+    apart = separation(*np.radians([listed.ra_deg, listed.dec_deg, sky.ra_deg[kept], sky.dec_deg[kept]]))
+    assert np.degrees(np.sqrt(np.mean(apart**2))) * 3600.0 == pytest.approx(0.7 * np.sqrt(2.0), rel=0.05)

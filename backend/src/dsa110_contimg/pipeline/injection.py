@@ -30,7 +30,7 @@ from dsa110_contimg.qa.recovery import (
     recovery_bins,
     recovery_checks,
 )
-from dsa110_contimg.simulation.injection import draw_fluxes, draw_sky, inject
+from dsa110_contimg.simulation.injection import as_listed, draw_fluxes, draw_sky, inject
 from dsa110_contimg.visibilities import Beam, SkyModel, SkyPosition, Visibilities
 
 logger = logging.getLogger(__name__)
@@ -163,12 +163,13 @@ def run_injection(
     if blank:
         known = known.select(np.zeros(len(known), bool))
     sky = _draw(before, known, options)
+    listed = as_listed(sky, np.random.default_rng([options.injection_seed, 1]))
     images, recovered = [], []
     for number, (load, look) in enumerate(zip(tiles, before, strict=True), 1):
         progress(f"tile {number} of {len(tiles)} with {len(sky)} sources")
         vis = load()
         inject(vis, sky, smear=options.smear)
-        made = make_image(vis, imaging, bright=sky if blank else _joined(sky, look.known))
+        made = make_image(vis, imaging, bright=listed if blank else _joined(listed, look.known))
         tile = _tile(f"tile {number}", made, vis.mid_mjd)
         images.append(tile)
         recovered.append(recover(SearchedImage(tile.name, tile.image, [look.center], beam=tile.beam), sky, known))

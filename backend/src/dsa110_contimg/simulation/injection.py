@@ -7,8 +7,11 @@ disk around the direction on which the dishes look. Neither the set's UVW nor an
 a set whose UVW are wrong shows its injected sources in wrong places, or not at all.
 
 Fluxes follow N(>S) ∝ S^-1/2 from the faintest to the brightest, one from each equal share, so that every decade is
-there; sources keep a distance from each other and from what is there already.
+there; sources keep a distance from each other and from what is there already. A catalogue of them, for those who image
+them, is as wrong as catalogues are: whoever is told the truth finds it.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,8 @@ SLOPE = 0.5
 SPECTRAL_INDEX = -0.7
 MOST_TRIES = 200
 CHANNELS_AT_ONCE = 48
+LISTED, FLUX_ERROR, PLACE_ERROR_ARCSEC, INDEX_ERROR = 0.8, 0.05, 0.7, 0.2
+"""Share of the sources that a catalogue has, and the errors (rms) of what it says of them."""
 
 
 def draw_fluxes(number: int, faintest_jy: float, brightest_jy: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -77,6 +82,20 @@ def draw_sky(
     ra, dec = taken[len(known) :].T
     spectrum = np.full((fluxes_jy.size, 1), SPECTRAL_INDEX)
     return SkyModel([f"injected {i + 1}" for i in range(fluxes_jy.size)], ra, dec, fluxes_jy, spectrum)
+
+
+def as_listed(sky: SkyModel, rng: np.random.Generator) -> SkyModel:
+    """Return what a catalogue has of a sky: not all of it, with errors of flux, place and spectral index."""
+    n = len(sky)
+    east, north = rng.normal(0.0, PLACE_ERROR_ARCSEC / 3600.0, (2, n))
+    listed = replace(
+        sky,
+        ra_deg=sky.ra_deg + east / np.cos(np.radians(sky.dec_deg)),
+        dec_deg=sky.dec_deg + north,
+        flux_jy=sky.flux_jy * np.exp(rng.normal(0.0, FLUX_ERROR, n)),
+        spectrum=sky.spectrum + rng.normal(0.0, INDEX_ERROR, (n, 1)) * (np.arange(sky.spectrum.shape[1]) == 0),
+    )
+    return listed.select(rng.random(n) < LISTED)
 
 
 def _random_place(center: SkyPosition, radius_deg: float, rng: np.random.Generator) -> tuple[float, float]:
