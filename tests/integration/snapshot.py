@@ -48,8 +48,13 @@ def take(root: Path) -> Snapshot:
     for table in LOST:
         del found[table]
     for area in (settings.stage, settings.products):
-        found |= {str(path.relative_to(root)): content for path, content in _files(area)}
+        found |= {_name(path, content, root): content for path, content in _files(area)}
     return found
+
+
+def _name(path: Path, content: object, root: Path) -> str:
+    """Return a file's name; that of a placed tile, which tells when its tile was written, is what it holds."""
+    return str((path if path.parent.name != "placed_tiles" else path.with_name(str(content))).relative_to(root))
 
 
 def differences(one: Snapshot, other: Snapshot) -> list[str]:

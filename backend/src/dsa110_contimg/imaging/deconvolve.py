@@ -11,7 +11,8 @@ is always the exact one of the model that is returned.
 
 With several scales (`scales`), each major cycle cleans the one on which the residual stands out most.
 
-A cycle that leaves a higher peak than it found is undone and repeated with half the gain.
+A cycle that leaves a higher peak than it found is undone and repeated with half the gain. Where that does not help, and
+what is left is near the noise, CLEAN ends with what it has; where more is left it is an error.
 """
 
 import logging
@@ -104,7 +105,8 @@ def deconvolve(
             samples.subtract(pixels, -fluxes)
             state.setbacks += 1
             gain *= 0.5
-            _check_setbacks(state, plan.peak, gain)
+            if _given_up(state, plan.peak, NEAR_NOISE * options.auto_mask * view.noise.whole_jy, gain):
+                break
             continue
         state.model[pixels[:, 0], pixels[:, 1]] += fluxes.astype(np.float32)
         state.residual, last = residual, plan
@@ -157,13 +159,23 @@ def _plan(peak: float, noise: float, accuracy_jy: float, last: _Plan | None, opt
     return _Plan(peak, stop, final=stop == floor)
 
 
-def _check_setbacks(state: Deconvolution, peak: float, gain: float) -> None:
+def _given_up(state: Deconvolution, peak: float, near_noise: float, gain: float) -> bool:
+    """Return whether CLEAN ends where it is: nothing but what is near the noise is left, and it grows at any gain.
+
+    Raises
+    ------
+    ImagingError
+        If more than that is left.
+    """
     logger.warning("CLEAN diverged in major cycle %d: repeated with gain %.3f", state.major_cycles + 1, gain)
-    if state.setbacks > MOST_SETBACKS:
+    if state.setbacks <= MOST_SETBACKS:
+        return False
+    if peak > near_noise:
         raise ImagingError(
             f"CLEAN diverges: the peak grew from {peak:.4g} Jy even with a gain of {2.0 * gain:.3f}; "
             "check the calibration, or lower --mgain"
         )
+    return True
 
 
 class _View(NamedTuple):

@@ -38,7 +38,10 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ("has a solution: look at", "look at the flags of the tile and at its sky model: is the array up?"),
     ("signal-to-noise ratio", "look at the flags of the tile and at its sky model: is the calibrator in the beam?"),
     ("import a catalogue", "import a catalogue that covers this field (`contimg catalog import`), then run again"),
-    ("is flagged: there is nothing", "look for interference or a dead correlator; the tile is left out of its mosaic"),
+    (
+        "is flagged, or without a weight",
+        "look for interference or a dead correlator; the tile is left out of its mosaic",
+    ),
     ("all are flagged", "look for interference or a dead correlator; the tile is left out of its mosaic"),
     ("CLEAN diverges", f"check the calibration of the tile, or lower --mgain, {_RETRY}"),
     ("image the tile again", "reopen the image job of that tile, and run again"),
