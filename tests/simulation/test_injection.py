@@ -117,6 +117,8 @@ def test_too_many_sources_are_refused() -> None:
 def test_a_catalogue_is_as_wrong_as_it_says() -> None:
     n = 4000
     places = np.linspace(0.0, 359.0, n), np.linspace(-80.0, 85.0, n)
+    bright = SkyModel(["bright"], np.array([10.0]), np.array([33.0]), np.array([0.06]), np.array([[-0.7]]))
+    assert all(as_listed(bright, np.random.default_rng(seed)).names for seed in range(20))
     sky = SkyModel([f"s{i}" for i in range(n)], *places, np.full(n, 0.02), np.full((n, 1), -0.7))
     listed = as_listed(sky, np.random.default_rng(3))
     kept = np.array([int(name[1:]) for name in listed.names])

@@ -25,8 +25,10 @@ SLOPE = 0.5
 SPECTRAL_INDEX = -0.7
 MOST_TRIES = 200
 CHANNELS_AT_ONCE = 48
-LISTED, FLUX_ERROR, PLACE_ERROR_ARCSEC, INDEX_ERROR = 0.8, 0.05, 0.7, 0.2
-"""Share of the sources that a catalogue has, and the errors (rms) of what it says of them."""
+COMPLETE_JY, LISTED = 0.05, 0.8
+"""A catalogue has all brighter sources, and this share of the fainter ones."""
+FLUX_ERROR, PLACE_ERROR_ARCSEC, INDEX_ERROR = 0.05, 0.7, 0.2
+"""Errors (rms) of what it says of them."""
 
 
 def draw_fluxes(number: int, faintest_jy: float, brightest_jy: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -95,7 +97,7 @@ def as_listed(sky: SkyModel, rng: np.random.Generator) -> SkyModel:
         flux_jy=sky.flux_jy * np.exp(rng.normal(0.0, FLUX_ERROR, n)),
         spectrum=sky.spectrum + rng.normal(0.0, INDEX_ERROR, (n, 1)) * (np.arange(sky.spectrum.shape[1]) == 0),
     )
-    return listed.select(rng.random(n) < LISTED)
+    return listed.select((sky.flux_jy > COMPLETE_JY) | (rng.random(n) < LISTED))
 
 
 def _random_place(center: SkyPosition, radius_deg: float, rng: np.random.Generator) -> tuple[float, float]:
