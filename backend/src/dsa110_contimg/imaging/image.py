@@ -22,7 +22,7 @@ from dsa110_contimg.imaging.bright_sources import (
     BrightSources,
     TakenOff,
     fit_bright,
-    known_sources,
+    listed_sources,
     resolution_rad,
     select_bright,
     select_modulated,
@@ -158,9 +158,9 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
         weight = pointing_weights(vis, blocks)
         if not weight.sum() > 0.0:
             raise ImagingError("no visibility has a weight: all are flagged, or beyond the reach of the pixels")
-        taken = _take_off(vis, blocks, bright, weight, options)
-        components = _components(vis, field, taken)
         loss = AveragingLoss(vis, blocks, smeared=options.smearing)
+        taken = _take_off(vis, blocks, bright, weight, loss, options)
+        components = _components(vis, field, taken)
         if options.engine == "wsclean":
             widths = _component_widths(vis, blocks, field, options)
             left = vis if taken == NOTHING else replace(vis, vis=without(vis, taken, options))
@@ -259,6 +259,7 @@ def _take_off(
     blocks: list[Block],
     sky: SkyModel | None,
     weight: NDArray[np.float64],
+    loss: AveragingLoss,
     options: ImagingOptions,
 ) -> TakenOff:
     """Fit bright sources and take them off the blocks, in place; fainter ones as the catalogue has them."""
@@ -266,7 +267,7 @@ def _take_off(
     if sky is None or not options.subtract_bright or vis.pointing_mjd.size == 0 or not even:
         return NOTHING
     chosen = select_bright(vis, sky)
-    fitted = fit_bright(vis, blocks, chosen, weight, options)
+    fitted = fit_bright(vis, blocks, chosen, weight, options, loss)
     if fitted is not None:
         for block, without in zip(blocks, average(vis, fitted.sky, smeared=options.smearing), strict=True):
             block.vis = without.vis
@@ -276,7 +277,7 @@ def _take_off(
     modulated = select_modulated(vis, rest, expected_noise(blocks))
     if len(modulated) == 0:
         return TakenOff(fitted, None)
-    known = known_sources(vis, blocks, modulated, weight, options)
+    known = listed_sources(vis, modulated, weight, loss)
     take_off_known(vis, blocks, known, options)
     logger.info("subtracted %d fainter sources as the catalog has them", len(modulated))
     return TakenOff(fitted, known)
