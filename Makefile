@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 export CONTIMG_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 export CONTIMG_SPEC ?= $(if $(wildcard ../shared/spec),$(abspath ../shared/spec),)
 export MPLBACKEND := Agg
+# Modules are compiled once, not by every command that a test starts, whatever the caller's environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-slow check fast bench bench-peers clean
 

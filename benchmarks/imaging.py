@@ -18,7 +18,9 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,13 @@ def drawn_sky(options: SimulationOptions) -> SkyModel:
 
 
 def simulated(options: SimulationOptions, sky: SkyModel, folder: Path) -> Visibilities:
+    """A tile, made by a process of its own: the memory that is told is that of imaging."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        other.submit(_simulate, options, sky, folder).result()
+    return measurement_set.load(folder / "tile.ms", "CORRECTED_DATA")
+
+
+def _simulate(options: SimulationOptions, sky: SkyModel, folder: Path) -> None:
     table = folder / "sky.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -75,7 +84,9 @@ def simulated(options: SimulationOptions, sky: SkyModel, folder: Path) -> Visibi
     simulation.simulate(files, replace(options, sky=str(table), min_flux_jy=1e-4), overwrite=True)
     vis = conversion.load_group(sorted(files.glob("*.hdf5")), ConversionOptions())
     shutil.rmtree(files)
-    return vis
+    shutil.rmtree(folder / "tile.ms", ignore_errors=True)
+    measurement_set.save(folder / "tile.ms", vis)
+    measurement_set.write_calibrated(folder / "tile.ms", vis)
 
 
 def timed(vis: Visibilities, options: ImagingOptions, sky: SkyModel) -> tuple[float, float, ImagingResult]:
@@ -154,10 +165,7 @@ def tile(arguments: argparse.Namespace, folder: Path) -> None:
           f"within 1 %, median {np.nanmedian(ratio):.4f}, scatter {np.nanstd(ratio):.4f}")  # fmt: skip
     if not arguments.peer or shutil.which("wsclean") is None:
         return
-    ms = folder / "tile.ms"
-    measurement_set.save(ms, vis)
-    measurement_set.write_calibrated(ms, vis)
-    their_clock, their_cpu = wsclean(ms, folder)
+    their_clock, their_cpu = wsclean(folder / "tile.ms", folder)
     print(f"WSClean                 {their_clock:7.1f} s   {their_cpu:7.1f} s of the processor: "
           f"{their_clock / clock:.1f} times by the clock, {their_cpu / cpu:.1f} by the processor")  # fmt: skip
     residual = fits.getdata(folder / "w-residual.fits").squeeze()
