@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.coordinates import ITRS, EarthLocation, SkyCoord
+from astropy.coordinates import ITRS, TETE, EarthLocation, SkyCoord
 from astropy.time import Time
 
 from dsa110_contimg import telescope
@@ -56,3 +56,15 @@ def test_aberration_scale_is_what_two_near_directions_show() -> None:
 def test_a_time_outside_the_table_is_refused_by_name() -> None:
     with pytest.raises(BadInputError, match="astropy-iers-data"):
         telescope.icrs_to_itrs(0.0, 0.0, 90000.0)
+
+
+@pytest.mark.parametrize("dec_deg", [-10.0, 33.0, 71.6])
+def test_transits_are_when_the_sidereal_time_is_the_right_ascension_of_date(dec_deg: float) -> None:
+    """Also across RA 0, for times half a day away; the right ascension of date is astropy's."""
+    ra = np.array([0.01, 359.99, 90.0, 182.5])
+    transits = telescope.transit_mjd(ra, np.full(4, dec_deg), 60300.3)
+    assert np.all(np.abs(transits - 60300.3) < 0.5)
+    for direction, mjd in zip(ra, transits, strict=True):
+        of_date = SkyCoord(direction, dec_deg, unit="deg").transform_to(TETE(obstime=Time(mjd, format="mjd")))
+        apart = (float(telescope.lst_deg(mjd)[0]) - of_date.ra.deg + 180.0) % 360.0 - 180.0
+        assert abs(apart) < 0.002

@@ -77,10 +77,29 @@ def test_pairs_across_the_seam_and_at_the_pole() -> None:
     vlass = survey([0.0001, 180.0, 0.0], [0.0, 89.9995, -89.999], [0.5, 0.5, 0.5], "v")
     found = rows(NVSS=nvss, VLASS=vlass)
     assert [row.s_vlass for row in found.values()] == [0.5, 0.5, 0.5]
-    near = survey([0.0019], [0.0], [0.5], "v")
-    assert [row.s_vlass for row in rows(NVSS=nvss, VLASS=near).values()] == [0.5, None, None]
-    far = survey([0.0021], [0.0], [0.5], "v")
-    assert [row.s_vlass for row in rows(NVSS=nvss, VLASS=far).values()] == [None, None, None]
+    # Of 0.5" positions 2" are the same source, and 7.2" are not; of 2" positions they are.
+    near = survey([0.0019], [0.0], [0.5], "v", position_uncertainty_arcsec=0.5)
+    known = survey([359.9999], [0.0], [1.0], position_uncertainty_arcsec=0.5)
+    assert [row.s_vlass for row in rows(NVSS=known, VLASS=near).values()] == [None]
+    known = survey([359.9999], [0.0], [1.0], position_uncertainty_arcsec=2.0)
+    assert [row.s_vlass for row in rows(NVSS=known, VLASS=near).values()] == [0.5]
+
+
+def test_a_faint_source_is_found_farther_away_than_a_bright_one() -> None:
+    """12" off: within the errors of an NVSS source at the limit, and not of one at 100 σ; or of a large one."""
+    first = survey([10.0], [12.0 * ARCSEC], [0.003], "f", position_uncertainty_arcsec=0.5)
+    for error, size, expected in ((7.0, np.nan, 0.003), (0.6, np.nan, None), (0.6, 60.0, 0.003)):
+        nvss = survey(
+            [10.0], [0.0], [0.003], position_uncertainty_arcsec=error, major_axis_arcsec=size, is_extended=size > 0.0
+        )
+        assert [row.s_first for row in rows(NVSS=nvss, FIRST=first).values()] == [expected]
+
+
+def test_two_likely_counterparts_confuse_a_source() -> None:
+    nvss = survey([10.0], [0.0], [1.0], position_uncertainty_arcsec=6.0)
+    first = survey([10.0, 10.0], [9.0 * ARCSEC, -10.0 * ARCSEC], [0.5, 0.4], "f", position_uncertainty_arcsec=0.3)
+    (row,) = rows(NVSS=nvss, FIRST=first).values()
+    assert (row.s_first, row.confusion_flag) == (0.5, 1)
 
 
 def test_one_entry_belongs_to_one_source() -> None:

@@ -77,15 +77,24 @@ def test_position_angle_runs_from_north_through_east() -> None:
     assert fluxes.beam_kernel(0.0, 5.0, BeamShape(10.0, 3.0, 0.0)) == pytest.approx(0.5)
 
 
-def test_gradient_is_the_derivative_of_the_beam() -> None:
-    shape, step = BeamShape(9.0, 4.0, 0.7), 1e-6
+def test_the_quadratic_form_is_the_beam() -> None:
+    shape = BeamShape(9.0, 4.0, 0.7)
     dx, dy = np.array([1.3, -2.0]), np.array([0.4, 3.1])
-    slope_x, slope_y = fluxes.beam_gradient(dx, dy, shape)
-    for slope, (right, left) in (
-        (slope_x, (fluxes.beam_kernel(dx + step, dy, shape), fluxes.beam_kernel(dx - step, dy, shape))),
-        (slope_y, (fluxes.beam_kernel(dx, dy + step, shape), fluxes.beam_kernel(dx, dy - step, shape))),
-    ):
-        np.testing.assert_allclose(slope, (right - left) / (2.0 * step), rtol=1e-6)
+    along = -dx * np.sin(0.7) + dy * np.cos(0.7)
+    across = dx * np.cos(0.7) + dy * np.sin(0.7)
+    expected = np.exp(-4.0 * np.log(2.0) * ((along / 9.0) ** 2 + (across / 4.0) ** 2))
+    np.testing.assert_allclose(fluxes.beam_kernel(dx, dy, shape), expected, rtol=1e-12)
+
+
+def test_position_errors_are_condons_along_the_axes_of_the_beam() -> None:
+    """His equations, for a source of the beam's size: ρ² = 2 SNR², σ = θ/√(8 ln 2) · √2/ρ."""
+    snr = np.array([10.0, 100.0])
+    expected = np.sqrt(2.0) / (np.sqrt(2.0) * snr * np.sqrt(8.0 * np.log(2.0)))
+    x, y = fluxes.position_errors(BeamShape(20.0, 6.0, np.pi / 2.0), snr)
+    np.testing.assert_allclose(x, 20.0 * expected, rtol=1e-9)
+    np.testing.assert_allclose(y, 6.0 * expected, rtol=1e-9)
+    x, y = fluxes.position_errors(BeamShape(20.0, 6.0, np.pi / 4.0), snr)
+    np.testing.assert_allclose(x, y)
 
 
 def test_blank_pixels_cost_precision_not_flux() -> None:
@@ -100,14 +109,6 @@ def test_blank_pixels_cost_precision_not_flux() -> None:
     weights = fluxes.estimator_weights(estimator, kernel, good)
     assert not good.all()
     assert np.sum(weights * np.nan_to_num(values)) == pytest.approx(3.0, rel=1e-9)
-
-
-def test_blends_are_parted_with_their_covariance() -> None:
-    """Two estimates 30 % into each other: truth returns, and the error grows as 1/√(1 − ρ²)."""
-    response = np.array([[1.0, 0.3], [0.3, 1.0]])
-    flux, error = fluxes.solve_blends(response @ np.array([5.0, 1.0]), response, response)
-    np.testing.assert_allclose(flux, [5.0, 1.0])
-    np.testing.assert_allclose(error, 1.0 / np.sqrt(1.0 - 0.3**2))
 
 
 def test_offsets_are_recovered() -> None:

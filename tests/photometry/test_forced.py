@@ -144,7 +144,52 @@ def test_two_entries_for_one_source_give_two_rows(make_field: MakeField, make_sk
     assert second.flux_jy == pytest.approx(0.3, abs=0.01)
     assert third.flux_jy == pytest.approx(0.1, abs=0.006)
     assert second.flags & PhotometryFlag.CONFUSED
+    assert [bool(row.flags & PhotometryFlag.TWIN) for row in (first, second, third)] == [False, True, False]
     assert second.offset_ra_arcsec is None
+
+
+@pytest.mark.parametrize("center", [(0.02, 16.1), (180.0, 89.7)], ids=["across RA 0", "at the pole"])
+@pytest.mark.parametrize("kind", ["tile", "mosaic"])
+def test_above_ten_sigma_fluxes_are_unbiased_within_one_percent(
+    make_field: MakeField, make_sky: MakeSky, kind: str, center: tuple[float, float]
+) -> None:
+    """Over 1,000 sources of 10 to 100 σ, a tenth of them in pairs, on tiles and mosaics."""
+    sys.stdout.write(f"seed {SEED}\n")
+    rng = np.random.default_rng(SEED)
+    ratios = []
+    for _ in range(4):
+        field = make_field(center=center, beam=(40.0, 18.0, 110.0))
+        x, y = field.scattered(44, rng)
+        pairs = rng.choice(x.size, x.size // 20, replace=False)
+        x, y = np.append(x, x[pairs] + 9.0), np.append(y, y[pairs] + 5.0)
+        ra, dec = field.sky(x, y)
+        response = field.primary_beam(1500.0)
+        gain = np.exp(-4.0 * np.log(2.0) * ((x - 384) ** 2 + (y - 384) ** 2) / 1500.0**2)
+        truth = 0.01 * 10.0 ** rng.uniform(0.0, 1.0, x.size) / gain
+        field.add_noise(0.001, rng).add_sources(ra, dec, truth * gain)
+        if kind == "tile":
+            result = measure(field.image(), make_sky(ra, dec, truth), OPTIONS, beam=field.image(response, "beam", ""))
+        else:
+            mosaic, noise = field.image(field.data / response, "mosaic"), field.image(0.001 / response, "noise", "Jy")
+            result = measure(mosaic, make_sky(ra, dec, truth), OPTIONS, noise=noise)
+        ratios.append(column(result, "flux_jy") / truth)
+    ratio = np.concatenate(ratios)
+    assert ratio.size > 1000
+    assert ratio.mean() == pytest.approx(1.0, abs=0.01)
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_error_of_a_brightness_has_the_floor_of_the_flux_scale(make_field: MakeField, make_sky: MakeSky) -> None:
+    field = make_field(side=512)
+    ra, dec = field.sky(np.array([150.0, 350.0]), np.array([250.0, 260.0]))
+    field.add_noise(0.001, np.random.default_rng(SEED)).add_sources(ra, dec, np.array([1.0, 0.005]))
+    bright, faint = rows(measure(field.image(), make_sky(ra, dec, [1.0, 0.005]), replace(OPTIONS, systematic=0.03)))
+    assert bright.peak_err_jyb == pytest.approx(0.03, rel=0.02)
+    assert bright.flux_err_jy == pytest.approx(0.001, rel=0.2)
+    assert faint.peak_err_jyb == pytest.approx(0.001, rel=0.2)
+    # A position is no better than 3 % of the beam (24" x 15" at 110°), however bright the source.
+    assert bright.offset_ra_err_arcsec == pytest.approx(0.03 * np.hypot(24.0 * 0.94, 15.0 * 0.34), rel=0.02)
+    assert faint.offset_ra_err_arcsec is None
 
 
 @pytest.mark.parametrize("angle", [0.0, 40.0, 110.0])

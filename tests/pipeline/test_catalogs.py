@@ -135,7 +135,7 @@ def test_real_surveys_of_one_patch() -> None:
         views = [
             session.scalar(text(f"SELECT count(*) FROM {view}_references")) for view in ("good", "final", "strict")
         ]
-    assert views == [214, 159, 38]
+    assert views == [206, 156, 38]
 
 
 def test_real_calibrators_are_found_beside_the_surveys() -> None:

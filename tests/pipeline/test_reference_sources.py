@@ -31,7 +31,7 @@ EXPECTED_JY = (1.45 / 1.4) ** -0.8
 def seen(name: str, flux_jy: float) -> Measurement:
     """Return a measurement with an error of 5 mJy."""
     place = NAMES.index(name)
-    numbers = (flux_jy, 5e-3, flux_jy / 5e-3, flux_jy, 5e-3, 5e-3, 0.0, None, 1.0, 0.0, 0.0, 0.1)
+    numbers = (flux_jy, 5e-3, flux_jy / 5e-3, flux_jy, 5e-3, 5e-3, 0.0, None, 1.0, 0.0, 0.0, 0.1, 0.1, 0.1)
     return Measurement(name, float(RA[place]), 33.0, 1000.0, *numbers, PhotometryFlag(0))
 
 

@@ -22,8 +22,9 @@ from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.registry_rows import open_registry
 from dsa110_contimg.database.repositories import PhotometryRepository, ms_index_upsert
 from dsa110_contimg.options import PhotometryOptions
+from dsa110_contimg.pipeline.one_epoch import STATISTICS
 from dsa110_contimg.pipeline.reconcile import follow_products
-from dsa110_contimg.pipeline.variability import STATISTICS, update_variability
+from dsa110_contimg.pipeline.variability import update_variability
 from dsa110_contimg.pipeline.versions import Version, follow_retractions, standings
 
 SEED = 23

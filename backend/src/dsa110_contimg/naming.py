@@ -11,6 +11,7 @@ sky           sky_2025-01-15[_2]                = data_registry.data_id of the H
 source        NVSS J123456.7+420312            IAU form, truncated
 """
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,17 @@ from pathlib import Path
 from dsa110_contimg.telescope import mjd_to_unix
 
 SOURCE_PATTERN = re.compile(r"(?:(\w*[^\W_])[ _]+)?J?(\d{4}(?:\d\d(?:\.\d?)?)?)([+-]\d{4}(?:\d\d)?)", re.ASCII)
+BOX_PATTERN = re.compile(
+    r"(?:[\w.-]*[^\W_][ _]+)?(?P<equinox>[JB]?)(?P<ra>\d{4}(?:\d\d(?:\.\d*)?)?)"
+    r"(?P<sign>[+-])(?P<dec>\d{2,4}|\d{6}(?:\.\d*)?)",
+    re.ASCII | re.IGNORECASE,
+)
+_SEPARATOR = r"(?:\s*[hmsd:°'\"]\s*|\s+)"
+POSITION_PATTERN = re.compile(
+    rf"(?P<ra>\d+(?:\.\d*)?|\d+{_SEPARATOR}\d+{_SEPARATOR}\d+(?:\.\d*)?)\s*[sd°]?[\s,]\s*"
+    rf"(?P<dec>[+-]?\d+(?:\.\d*)?|[+-]?\d+{_SEPARATOR}\d+{_SEPARATOR}\d+(?:\.\d*)?)\s*[sd°\"]?",
+    re.ASCII,
+)
 SUBBAND_PATTERN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)_sb(\d\d)(_incomplete)?\.hdf5")
 IMAGE_SUFFIXES = {
     "image": "-image.fits",
@@ -190,6 +202,70 @@ def source_name(ra_deg: float, dec_deg: float, prefix: str = "NVSS") -> str:
         f"{prefix} J{hours:02d}{minutes:02d}{seconds // 10:02d}.{seconds % 10}"
         f"{sign}{arcsec // 3600:02d}{arcsec // 60 % 60:02d}{arcsec % 60:02d}"
     )
+
+
+@dataclass(frozen=True)
+class NamedBox:
+    """The positions that a name's digits leave open: they are cut off, never rounded."""
+
+    equinox: str
+    """J, B, or '' where the name does not say."""
+    ra_deg: float
+    dec_deg: float
+    """The middle."""
+    half_ra_deg: float
+    half_dec_deg: float
+
+    @property
+    def reach_deg(self) -> float:
+        """Half the diagonal."""
+        return math.hypot(self.half_ra_deg * math.cos(math.radians(self.dec_deg)), self.half_dec_deg)
+
+    def holds(self, ra_deg: float, dec_deg: float, margin_deg: float) -> bool:
+        """Return whether a position lies in the box or so near to it on the sky."""
+        apart = abs((ra_deg - self.ra_deg + 180.0) % 360.0 - 180.0)
+        across = max(apart - self.half_ra_deg, 0.0) * math.cos(math.radians(dec_deg))
+        return across <= margin_deg and abs(dec_deg - self.dec_deg) <= self.half_dec_deg + margin_deg
+
+
+def parse_box(spelling: str) -> NamedBox | None:
+    """Return the positions that the digits of a name stand for; None for a name without.
+
+    HHMM, HHMMSS.s of right ascension; DD, DDd (tenths of a degree), DDMM or DDMMSS.s of declination.
+    """
+    match = BOX_PATTERN.fullmatch(spelling.strip())
+    if match is None:
+        return None
+    ra, dec = match["ra"], match["dec"]
+    seconds = 3600.0 * int(ra[:2]) + 60.0 * int(ra[2:4]) + float(ra[4:] or 0.0)
+    step_s = 60.0 if len(ra) == 4 else 10.0 ** -len(ra.partition(".")[2])
+    whole, _point, fraction = dec.partition(".")
+    if len(whole) == 3:
+        degrees, step_deg = int(whole) / 10.0, 0.1
+    else:
+        degrees = int(whole[:2]) + int(whole[2:4] or 0) / 60.0 + float(dec[4:] or 0.0) / 3600.0
+        step_deg = {2: 1.0, 4: 1.0 / 60.0}.get(len(whole), 10.0 ** -len(fraction) / 3600.0)
+    sign = -1.0 if match["sign"] == "-" else 1.0
+    if seconds >= 86400.0 or degrees > 90.0:
+        return None
+    middle = min(degrees + 0.5 * step_deg, 90.0)
+    ra_deg = (seconds + 0.5 * step_s) / 240.0
+    return NamedBox(match["equinox"].upper(), ra_deg, sign * middle, step_s / 480.0, 0.5 * step_deg)
+
+
+def parse_position(spelling: str) -> tuple[float, float] | None:
+    """Return right ascension and declination (deg) of a position in degrees or sexagesimal; None for anything else."""
+    match = POSITION_PATTERN.fullmatch(spelling.strip())
+    if match is None:
+        return None
+    ra, dec = match["ra"], match["dec"]
+    parts = [[float(part) for part in re.findall(r"\d+(?:\.\d*)?", text)] for text in (ra, dec)]
+    hours = len(parts[0]) > 1
+    if hours != (len(parts[1]) > 1) or any(part >= 60.0 for numbers in parts for part in numbers[1:]):
+        return None
+    ra_deg, dec_deg = (sum(part / 60.0**i for i, part in enumerate(numbers)) for numbers in parts)
+    ra_deg, dec_deg = ra_deg * (15.0 if hours else 1.0), -dec_deg if dec.startswith("-") else dec_deg
+    return (ra_deg, dec_deg) if ra_deg <= 360.0 and abs(dec_deg) <= 90.0 else None
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class ImagingOptions:
     subtract_bright: bool = option(True, "Predict catalog sources through the drifting beam and subtract them.")
     spectral_index: float = option(-0.7, "The corrected image is right for sources of this spectral index.")
     spectral_terms: int = option(1, "2 fits a spectral index to each bright source beside flux and position.")
+    subbands: int = option(4, "Parts of the band in which bright catalogue sources are measured; 0 measures none.")
     smearing: bool = option(
         False, "Correct for the averaging over integration and channel, which data of the simulator have with --smear."
     )
@@ -135,6 +136,15 @@ class PhotometryOptions:
     min_epochs: int = option(5, "Fewest epochs for a candidate.")
     candidate_sigma: float = option(5.0, "Deviation from the baseline that makes a candidate.")
     candidate_chi2_nu: float = option(5.0, "Reduced chi-square about a constant that makes a candidate.")
+    dip_sigma: float = option(4.0, "Significance, trials counted, of a dip of 7 to 180 days that makes a candidate.")
+    new_sigma: float = option(6.0, "Detections above this that no catalogue knows are new sources; 0 looks for none.")
+    injected_per_sq_deg: float = option(
+        0.2, "Sources put into a copy of each mosaic per square degree, to learn what is missed; 0 puts none."
+    )
+    injected_tiles: float = option(
+        0.005, "Fraction of tiles that are imaged a second time, with sources in their visibilities; 0 images none so."
+    )
+    dip_systematic: float = option(0.01, "Fractional flux error that lasts for weeks and no averaging removes.")
     estimator: str = option(
         "peak", "How fluxes are read: 'peak' interpolates the image, 'matched' filters with the beam."
     )

@@ -161,3 +161,10 @@ def lst_deg(mjd: ArrayLike) -> NDArray[np.float64]:
     ut1, ut2 = erfa.utcut1(JD_MINUS_MJD, times, dut1)
     tt1, tt2 = erfa.taitt(*erfa.utctai(JD_MINUS_MJD, times))
     return np.asarray(np.degrees(erfa.gst06a(ut1, ut2, tt1, tt2) + TEE_LONGITUDE_RAD) % 360.0)
+
+
+def transit_mjd(ra_deg: ArrayLike, dec_deg: ArrayLike, near_mjd: float) -> NDArray[np.float64]:
+    """Return when ICRS directions cross the meridian next to a time (MJD, UTC), shape (n_direction,)."""
+    longitude, _latitude = spherical(icrs_to_itrs(ra_deg, dec_deg, near_mjd)[0])
+    east = (longitude - np.degrees(TEE_LONGITUDE_RAD) + 180.0) % 360.0 - 180.0
+    return np.asarray(near_mjd + east / 360.0 * SIDEREAL_DAY_S / 86400.0)

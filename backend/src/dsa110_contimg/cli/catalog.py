@@ -15,6 +15,8 @@ from typer.core import TyperCommand
 from dsa110_contimg.cli.process import initialize
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database.catalog_query import CATALOGS, CatalogEntry, cone_search
+from dsa110_contimg.database.session import get_session
+from dsa110_contimg.database.source_names import resolve
 from dsa110_contimg.pipeline.catalogs import IMPORTABLE, CatalogImport, import_catalog
 from dsa110_contimg.visibilities import SkyPosition
 
@@ -101,6 +103,31 @@ def query_command(
     typer.echo(_LINE.format("catalogue", "source", "RA (deg)", "Dec (deg)", "flux (Jy)", "GHz", "index", "arcsec away"))
     for entry in found:
         typer.echo(_line(entry))
+
+
+@app.command("resolve", cls=_Signed)
+def resolve_command(
+    spelling: Annotated[list[str], typer.Argument(metavar="NAME", help="A name or a position, in any usual form.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which source of the catalogue a name or a position means.
+
+    Example: contimg catalog resolve 3C 286
+    """
+    words = " ".join(spelling)
+    with (
+        get_session("master_sources", read_only=True) as master,
+        get_session("calibrators", read_only=True) as calibrators,
+    ):
+        found = resolve(master, calibrators, words)
+    if as_json:
+        typer.echo(json.dumps([one._asdict() for one in found]))
+    for one in [] if as_json else found:
+        away = f"{3600.0 * one.separation_deg:.1f} arcsec away"
+        typer.echo(f"{one.source_id}  {one.ra_deg:.6f}  {one.dec_deg:+.6f}  {away}")
+    if not found:
+        typer.echo(f"{words!r} fits no source of the catalogue", err=True)
+        raise typer.Exit(1)
 
 
 def _line(entry: CatalogEntry) -> str:

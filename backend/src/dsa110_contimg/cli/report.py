@@ -7,16 +7,26 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 
 from dsa110_contimg.cli.options import flags_from
+from dsa110_contimg.database import get_session
 from dsa110_contimg.errors import BadInputError
 from dsa110_contimg.formats import measurement_set
-from dsa110_contimg.options import ImagingOptions, QAOptions
+from dsa110_contimg.options import ImagingOptions, PhotometryOptions, QAOptions
 from dsa110_contimg.pipeline.blank_tiles import BlankOptions, simulate_blank_tiles
+from dsa110_contimg.pipeline.completeness import (
+    THRESHOLDS,
+    CompletenessOptions,
+    measure_completeness,
+    real_curves,
+)
 from dsa110_contimg.pipeline.injection import InjectionOptions, InjectionReport, Load, run_injection
+from dsa110_contimg.pipeline.planting import planted_recovery
 from dsa110_contimg.qa.checks import Check, Verdict, verdict_of
+from dsa110_contimg.qa.completeness_plots import completeness_page
 from dsa110_contimg.qa.recovery_plots import RecoverySeries, recovery_page
 
 app = typer.Typer(help="How near the pipeline comes to the truth.", no_args_is_help=True)
@@ -67,6 +77,58 @@ def truth(
     (out / "truth.json").write_text(json.dumps(figures, indent=1) + "\n")
     _print(checks, page, made, as_json=as_json)
     raise typer.Exit(int(verdict_of(checks) is Verdict.FAILED))
+
+
+@app.command("completeness")
+@flags_from(CompletenessOptions, "wanted")
+@flags_from(PhotometryOptions, "photometry")
+def completeness(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for completeness.png and completeness.json.")
+    ] = Path(),
+    real: Annotated[bool, typer.Option("--real", help="Use the light curves of the database.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    *,
+    wanted: CompletenessOptions,
+    photometry: PhotometryOptions,
+) -> None:
+    """Put scattering events into light curves, and plot which are found and how many alarms are false.
+
+    Without --real the light curves are simulated; with it, what the runs themselves injected into images is told too.
+
+    Example: contimg report completeness --trials 100 --out report
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    curves, injected = [], {}
+    if real:
+        with get_session("products", read_only=True) as session:
+            curves, injected = real_curves(session), planted_recovery(session, photometry)
+        if not curves:
+            raise BadInputError("no light curve of the database has 20 epochs yet: leave out --real to simulate them")
+    with Console(stderr=True).status("searching") as status:
+        made = measure_completeness(wanted, photometry, curves, lambda doing: status.update(f"searching {doing}"))
+    events = [(cell.depth, cell.days, cell.snr, cell.found) for cell in made.cells if not cell.rise]
+    rates = 1000.0 * np.array(made.false_alarms) / made.source_years
+    page = completeness_page(out / "completeness.png", events, THRESHOLDS, rates, made.threshold, made.kind)
+    figures = {"options": asdict(wanted), **made.to_dict(), "injected": injected, "picture": str(page)}
+    (out / "completeness.json").write_text(json.dumps(figures, indent=1) + "\n")
+    if as_json:
+        typer.echo(json.dumps(figures, indent=1))
+        return
+    for cell in made.cells:
+        signal = f"S/N {cell.snr:g}" if cell.snr is not None else "own S/N"
+        kind = "flare" if cell.rise else "depth"
+        typer.echo(
+            f"{kind} {cell.depth:4.2f}  {cell.days:5.0f} days  {signal:8s} {100.0 * cell.found:5.1f} % of {cell.n}"
+        )
+    for kind, (seen, found) in injected.items():
+        typer.echo(f"injected into images: {found} of {seen} {kind} became candidates")
+    typer.echo(f"{1000.0 * made.false_rises / made.source_years:.2f} false flares in 1,000 source-years")
+    typer.echo(
+        f"{made.rate:.2f} false alarms in 1,000 source-years (below {made.rate_limit:.2f} at 95 %), "
+        f"from {made.source_years:.0f} source-years"
+    )
+    typer.echo(str(page))
 
 
 def _given(paths: list[Path]) -> list[Load]:

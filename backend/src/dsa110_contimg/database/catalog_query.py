@@ -177,15 +177,15 @@ def find_sources(session: Session, center: SkyPosition, radius_deg: float, min_f
 def load_sky_model(session: Session, center: SkyPosition, radius_deg: float, min_flux_jy: float) -> SkyModel:
     """Return the catalogue around a position as points and Gaussians, named by their source ids.
 
-    A source of unknown spectral index gets DEFAULT_SPECTRAL_INDEX; how many do is logged, and
-    `assumed_spectra` names them. A source has the size that FIRST gives it, freed from FIRST's beam; where neighbors
-    confuse it, that is the size of a part of it, and a point stands for it.
+    A source of unknown spectral index, or one that neighbors confuse, gets DEFAULT_SPECTRAL_INDEX; how many do is
+    logged, and `assumed_spectra` names them. A source has the size that FIRST gives it, freed from its beam; where
+    neighbors confuse it, that is the size of a part of it, and a point stands for it.
     """
     rows = [row for row in find_sources(session, center, radius_deg, min_flux_jy) if row.s_nvss is not None]
     assumed = assumed_spectra(rows)
     if assumed:
         logger.info("%d of %d sources get the spectral index %.1f", len(assumed), len(rows), DEFAULT_SPECTRAL_INDEX)
-    alpha = [DEFAULT_SPECTRAL_INDEX if row.alpha is None else row.alpha for row in rows]
+    alpha = [DEFAULT_SPECTRAL_INDEX if index is None else index for index in map(_spectral_index, rows)]
     return SkyModel(
         names=[row.source_id for row in rows],
         ra_deg=np.array([row.ra_deg for row in rows], dtype=float),
@@ -215,4 +215,9 @@ def extended_sources(session: Session, names: Iterable[str]) -> frozenset[str]:
 
 def assumed_spectra(rows: list[Source]) -> list[str]:
     """Return the ids of sources whose spectral index is not known."""
-    return [row.source_id for row in rows if row.alpha is None]
+    return [row.source_id for row in rows if _spectral_index(row) is None]
+
+
+def _spectral_index(row: Source) -> float | None:
+    """Return the index of a source; None where neighbors confuse it: VLASS has a part of it, and all of it 1.4 GHz."""
+    return None if row.confusion_flag else row.alpha

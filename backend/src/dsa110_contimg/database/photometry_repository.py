@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.database.models import Photometry, PhotometryMissing, VariabilityStats
+from dsa110_contimg.database.models import EpochCorrection, Photometry, PhotometryMissing, SubbandFlux, VariabilityStats
 from dsa110_contimg.database.upserts import Value, list_page, page, upsert
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.naming import parse_source
@@ -60,9 +60,29 @@ class PhotometryRepository:
         upsert(session, PhotometryMissing, ["image_path", "source_id"], rows)
 
     @staticmethod
+    def store_subbands(session: Session, image_path: str, rows: Sequence[Mapping[str, Value]]) -> None:
+        """Replace the fluxes in parts of the band that one image has."""
+        session.execute(delete(SubbandFlux).where(SubbandFlux.image_path == str(image_path)))
+        upsert(session, SubbandFlux, ["image_path", "source_id", "subband_idx"], rows)
+
+    @staticmethod
+    def list_subbands(session: Session, source_id: str) -> list[SubbandFlux]:
+        """Return a source's fluxes in parts of the band, by image and part."""
+        query = select(SubbandFlux).where(SubbandFlux.source_id == source_id)
+        return list(session.scalars(query.order_by(SubbandFlux.image_path, SubbandFlux.subband_idx)))
+
+    @staticmethod
     def store_statistics(session: Session, rows: Sequence[Mapping[str, Value]]) -> None:
         """Record variability statistics, one row per source."""
         upsert(session, VariabilityStats, ["source_id"], rows)
+
+    @staticmethod
+    def store_corrections(session: Session, rows: Sequence[Mapping[str, Value]]) -> None:
+        """Record the flux scales of images, and which of them each point of the light curves stands on."""
+        upsert(session, EpochCorrection, ["image_path"], rows)
+        own = select(EpochCorrection.id).where(EpochCorrection.image_path == Photometry.image_path).scalar_subquery()
+        session.execute(update(Photometry).values(epoch_correction_id=None))
+        session.execute(update(Photometry).where(Photometry.in_lightcurve == 1).values(epoch_correction_id=own))
 
     @staticmethod
     def get_lightcurve(

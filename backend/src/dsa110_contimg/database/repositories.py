@@ -5,13 +5,12 @@ Writers take columns by keyword only, and an upsert keeps what it is not told.
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.caltable_repository import CaltableRepository
-from dsa110_contimg.database.explanations import is_duplicate
-from dsa110_contimg.database.models import ESECandidate, Image, MSIndex, QACheck, Verdict
+from dsa110_contimg.database.candidate_repository import CandidateRepository
+from dsa110_contimg.database.models import Image, MSIndex, QACheck, Verdict
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.photometry_repository import LightCurvePoint, PhotometryRepository
 from dsa110_contimg.database.upserts import Value, list_page, upsert
@@ -109,62 +108,6 @@ class ImageRepository:
         if ms_path is not None:
             query = query.where(Image.ms_path == str(ms_path))
         return list_page(session, query, (Image.created_at, Image.id), after=after, limit=limit, descending=True)
-
-
-class CandidateRepository:
-    """ESE candidates; a source has at most one active."""
-
-    @staticmethod
-    def flag(
-        session: Session,
-        *,
-        source_id: str,
-        significance: float,
-        flag_type: str,
-        now: float,
-        flagged_by: str = "auto",
-        notes: str | None = None,
-    ) -> bool:
-        """Flag a source that has statistics; False when it is flagged already (its significance is then raised)."""
-        try:
-            with session.begin_nested():
-                session.add(
-                    ESECandidate(
-                        source_id=source_id,
-                        significance=significance,
-                        flag_type=flag_type,
-                        flagged_at=now,
-                        flagged_by=flagged_by,
-                        notes=notes,
-                    )
-                )
-        except IntegrityError as error:
-            if not is_duplicate(error):
-                raise
-        else:
-            return True
-        session.execute(
-            update(ESECandidate)
-            .where(ESECandidate.source_id == source_id, ESECandidate.status == "active")
-            .where(ESECandidate.significance < significance)
-            .values(significance=significance)
-        )
-        return False
-
-    @staticmethod
-    def list_all(
-        session: Session,
-        *,
-        status: str | None = "active",
-        after: tuple[float, int] | None = None,
-        limit: int | None = None,
-    ) -> list[ESECandidate]:
-        """Return candidates, the most significant first; `after` is (significance, id) of the last one before."""
-        query = select(ESECandidate)
-        if status is not None:
-            query = query.where(ESECandidate.status == status)
-        key = (ESECandidate.significance, ESECandidate.id)
-        return list_page(session, query, key, after=after, limit=limit, descending=True)
 
 
 class QARepository:

@@ -1,14 +1,15 @@
 r"""Several surveys of one sky become one list of sources: arrays in, rows out.
 
 The list is the NVSS's, and that of a table of our own, which goes before the NVSS where both have a source. An
-entry of another survey belongs to a source if each is the other's nearest within 7.5". From 1.4 GHz to VLASS,
+entry of another survey belongs to a source if separation, errors and local density make it its likeliest counterpart
+(`kernels.identify`). From 1.4 GHz to VLASS,
 
     α = ln(S_VLASS / S_1.4) / ln(3.0 / 1.4)          σ_α = √((σ/S)²_VLASS + (σ/S)²_1.4) / ln(3.0 / 1.4)
 
-A source is resolved if FIRST or the list calls it larger than the beam, and confused if any survey has more than
-one entry within the radius. Its position is that of the survey with the smallest error, unless it is confused: the
-nearest of several components is no better a place for all of them than the list's. No field depends on a survey
-that has not covered the source; such fields are None.
+A source is resolved if FIRST or the list calls it larger than the beam, and confused if any survey has more than one
+entry within 7.5", or a second candidate of a probability above 0.05. Its position is that of the survey with the
+smallest error, unless it is confused: the nearest of several components is no better a place for all of them than the
+list's. No field depends on a survey that has not covered the source; such fields are None.
 """
 
 import math
@@ -21,10 +22,16 @@ from numpy.typing import NDArray
 from dsa110_contimg.database.bulk import Value
 from dsa110_contimg.database.master_sources import CatalogRow
 from dsa110_contimg.kernels import match
+from dsa110_contimg.kernels.identify import Places, identify
 
 FloatArray = NDArray[np.float64]
 
 MATCH_RADIUS_ARCSEC = 7.5
+"""Two entries of one list within this are one source; of a survey, they confuse a source."""
+UNKNOWN_ERROR_ARCSEC = 1.5
+"""Of a position whose list states none: 5 σ are the match radius."""
+EXTENT_ERROR = 0.1
+"""A source larger than the beam has no one place: over its size."""
 LISTS = ("CSV", "NVSS")
 """Surveys that name sources, the first before the second."""
 COMPANIONS = ("FIRST", "VLASS", "RACS")
@@ -65,6 +72,14 @@ class SurveyList:
         """Right ascension and declination."""
         return np.radians(self.ra_deg), np.radians(self.dec_deg)
 
+    @property
+    def places(self) -> Places:
+        """Positions and their errors: unknown ones by a default, and a tenth of the size of what is extended."""
+        size = np.where(self.is_extended == 1.0, np.nan_to_num(self.major_axis_arcsec), 0.0)
+        known = np.nan_to_num(self.position_uncertainty_arcsec, nan=UNKNOWN_ERROR_ARCSEC)
+        error = np.hypot(known, EXTENT_ERROR * size)
+        return Places(*self.radians, np.radians(error / 3600.0))
+
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> "SurveyList":
         """Return the entries that a mask or an index picks."""
         return SurveyList(*(getattr(self, field.name)[index] for field in fields(self)))
@@ -93,8 +108,10 @@ def merge(surveys: Mapping[str, SurveyList]) -> Iterator[CatalogRow]:
         return
     # Of entries at one distance the first is matched, so the order must not be that of the import.
     companions = {name: surveys[name].in_order() for name in COMPANIONS if name in surveys}
-    matched = {name: _matched(sources, survey) for name, survey in companions.items()}
+    found = {name: identify(sources.places, survey.places) for name, survey in companions.items()}
+    matched = {name: _matched(survey, found[name].entry) for name, survey in companions.items()}
     confused = _confused(sources, [sources, *companions.values()])
+    confused |= np.any([np.zeros(len(sources), np.int64), *(one.rivals for one in found.values())], axis=0)
     ra_deg, dec_deg = _best_positions(sources, matched, confused)
     nothing = np.full(ra_deg.size, np.nan)
 
@@ -142,14 +159,14 @@ def _named_sources(lists: list[SurveyList]) -> SurveyList | None:
     return sources
 
 
-def _matched(sources: SurveyList, survey: SurveyList) -> SurveyList:
+def _matched(survey: SurveyList, entry: NDArray[np.int64]) -> SurveyList:
     """Return each source's entry of a survey: NaN, and no id, where it has none."""
-    here, there, _angle = match.mutual_nearest(*sources.radians, *survey.radians, radius=_RADIUS)
+    here = np.flatnonzero(entry >= 0)
     columns = []
     for field in fields(survey):
         values = getattr(survey, field.name)
-        column = np.full(sources.catalog_id.size, None if field.name == "catalog_id" else np.nan, dtype=values.dtype)
-        column[here] = values[there]
+        column = np.full(entry.size, None if field.name == "catalog_id" else np.nan, dtype=values.dtype)
+        column[here] = values[entry[here]]
         columns.append(column)
     return SurveyList(*columns)
 

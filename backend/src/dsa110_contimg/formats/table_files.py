@@ -163,7 +163,8 @@ def _text(path: Path) -> Iterator[TextIO]:
 def _header(path: Path, file: TextIO) -> tuple[list[str], str, int]:
     """Return the column names, what separates them, and the line that they are on."""
     for number, line in enumerate(file, start=1):
-        if line.strip() and not line.startswith("#"):
+        # psrcat numbers its rows, in a column that is named #.
+        if line.strip() and (not line.startswith("#") or line.startswith(("#;", "#,"))):
             delimiter = max(",\t;", key=line.count)
             return [name.strip() for name in next(csv.reader([line], delimiter=delimiter))], delimiter, number
     raise BadInputError(f"catalogue {path} is empty: its first line must name the columns")

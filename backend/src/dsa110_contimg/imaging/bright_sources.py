@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.imaging.field import longest_baseline_m
-from dsa110_contimg.imaging.samples import Block, nearest_pointing, parts
+from dsa110_contimg.imaging.samples import Block, average, expected_noise, nearest_pointing, parts
 from dsa110_contimg.imaging.smearing import AveragingLoss
 from dsa110_contimg.kernels.predict import predict_evenly_spaced
 from dsa110_contimg.kernels.source_fit import source_normal_equations
@@ -334,3 +334,52 @@ def seen_through_beam(vis: Visibilities, sky: SkyModel) -> NDArray[np.float64]:
 def mean_seen(seen: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each source's flux before the beam correction: the weighted mean over pointings and channels."""
     return np.asarray(np.einsum("tsf,tf->s", seen, weight) / weight.sum())
+
+
+def take_off(
+    vis: Visibilities,
+    blocks: list[Block],
+    sky: SkyModel | None,
+    weight: NDArray[np.float64],
+    loss: AveragingLoss,
+    options: ImagingOptions,
+) -> TakenOff:
+    """Fit bright sources and take them off the blocks, in place; fainter ones as the catalogue has them.
+
+    Parameters
+    ----------
+    vis
+        What the blocks are averages of.
+    blocks
+        Stokes I with imaging weights.
+    sky
+        Catalogue sources around the field.
+    weight
+        (n_pointing, n_chan), imaging weights.
+    loss
+        By averaging.
+    options
+        Whether anything is taken off, spectral terms, smearing.
+    """
+    if sky is None or not options.subtract_bright or vis.pointing_mjd.size == 0 or not even_channels(vis):
+        return NOTHING
+    chosen = select_bright(vis, sky)
+    fitted = fit_bright(vis, blocks, chosen, weight, options, loss)
+    if fitted is not None:
+        for block, left in zip(blocks, average(vis, fitted.sky, smeared=options.smearing), strict=True):
+            block.vis = left.vis
+        logger.info("subtracted %d bright sources: %s", len(fitted.sky), ", ".join(fitted.sky.names))
+    done = set() if fitted is None else set(fitted.sky.names)
+    rest = sky.select(np.array([name not in done for name in sky.names], bool))
+    modulated = select_modulated(vis, rest, expected_noise(blocks))
+    if len(modulated) == 0:
+        return TakenOff(fitted, None)
+    known = listed_sources(vis, modulated, weight, loss)
+    take_off_known(vis, blocks, known, options)
+    logger.info("subtracted %d fainter sources as the catalog has them", len(modulated))
+    return TakenOff(fitted, known)
+
+
+def even_channels(vis: Visibilities) -> bool:
+    """Return whether channels are evenly spaced, as prediction wants them."""
+    return bool(np.allclose(np.diff(vis.freq_hz), vis.channel_width_hz))

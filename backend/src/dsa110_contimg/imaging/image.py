@@ -21,12 +21,9 @@ from dsa110_contimg.imaging.bright_sources import (
     NOTHING,
     BrightSources,
     TakenOff,
-    fit_bright,
-    listed_sources,
+    even_channels,
     resolution_rad,
-    select_bright,
-    select_modulated,
-    take_off_known,
+    take_off,
     without,
 )
 from dsa110_contimg.imaging.deconvolve import Deconvolution, deconvolve
@@ -38,6 +35,7 @@ from dsa110_contimg.imaging.restore import Components, fit_beam, restored
 from dsa110_contimg.imaging.samples import Block, average, expected_noise, pointing_weights, weigh
 from dsa110_contimg.imaging.scales import widths_in_pixels
 from dsa110_contimg.imaging.smearing import AveragingLoss, separate
+from dsa110_contimg.imaging.subbands import Cleaned, SubbandFluxes, measure_subbands
 from dsa110_contimg.imaging.transform import Transform
 from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
 from dsa110_contimg.options import ImagingOptions
@@ -96,6 +94,8 @@ class ImagingResult:
     """None where the primary beam is not known."""
     beam: SkyImage | None
     summary: ImagingSummary
+    subbands: SubbandFluxes | None = None
+    """Fluxes of bright catalogue sources in parts of the band."""
 
     @property
     def rms(self) -> SkyImage:
@@ -159,7 +159,7 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
         if not weight.sum() > 0.0:
             raise ImagingError("no visibility has a weight: all are flagged, or beyond the reach of the pixels")
         loss = AveragingLoss(vis, blocks, smeared=options.smearing)
-        taken = _take_off(vis, blocks, bright, weight, loss, options)
+        taken = take_off(vis, blocks, bright, weight, loss, options)
         components = _components(vis, field, taken)
         if options.engine == "wsclean":
             widths = _component_widths(vis, blocks, field, options)
@@ -169,7 +169,12 @@ def image(vis: Visibilities, options: ImagingOptions, *, bright: SkyModel | None
             samples = Transform(blocks, field, options, separate(loss, field))
             planes, cleaned, beam = _by_ourselves(vis, samples, components, options, mask)
         response = response_image(vis, field, weight, loss, options.spectral_index)
-    measured = _Measured(cleaned, beam, taken, response, weight, blocks, expected_noise(blocks))
+        subbands = None
+        if options.subbands and options.engine == "own" and bright is not None and even_channels(vis):
+            noise = robust_sigma(planes["residual"])
+            found = Cleaned(field, cleaned.model, noise, beam, weight, taken)
+            subbands = measure_subbands(vis, blocks, found, bright, options)
+    measured = _Measured(cleaned, beam, taken, response, weight, blocks, expected_noise(blocks), subbands)
     return _result(vis, options, field, planes, measured)
 
 
@@ -242,6 +247,7 @@ class _Measured:
     weight: NDArray[np.float64]
     blocks: list[Block]
     expected_jy: float
+    subbands: SubbandFluxes | None
 
 
 @contextmanager
@@ -252,35 +258,6 @@ def _threads(threads: int) -> Iterator[None]:
         yield
     finally:
         numba.set_num_threads(before)
-
-
-def _take_off(
-    vis: Visibilities,
-    blocks: list[Block],
-    sky: SkyModel | None,
-    weight: NDArray[np.float64],
-    loss: AveragingLoss,
-    options: ImagingOptions,
-) -> TakenOff:
-    """Fit bright sources and take them off the blocks, in place; fainter ones as the catalogue has them."""
-    even = np.allclose(np.diff(vis.freq_hz), vis.channel_width_hz)
-    if sky is None or not options.subtract_bright or vis.pointing_mjd.size == 0 or not even:
-        return NOTHING
-    chosen = select_bright(vis, sky)
-    fitted = fit_bright(vis, blocks, chosen, weight, options, loss)
-    if fitted is not None:
-        for block, without in zip(blocks, average(vis, fitted.sky, smeared=options.smearing), strict=True):
-            block.vis = without.vis
-        logger.info("subtracted %d bright sources: %s", len(fitted.sky), ", ".join(fitted.sky.names))
-    done = set() if fitted is None else set(fitted.sky.names)
-    rest = sky.select(np.array([name not in done for name in sky.names], bool))
-    modulated = select_modulated(vis, rest, expected_noise(blocks))
-    if len(modulated) == 0:
-        return TakenOff(fitted, None)
-    known = listed_sources(vis, modulated, weight, loss)
-    take_off_known(vis, blocks, known, options)
-    logger.info("subtracted %d fainter sources as the catalog has them", len(modulated))
-    return TakenOff(fitted, known)
 
 
 def _components(vis: Visibilities, field: Field, taken: TakenOff) -> Components:
@@ -317,9 +294,8 @@ def _result(
         data = np.full_like(measured.response, np.nan)
         np.divide(planes["image"], measured.response, out=data, where=measured.response >= options.pb_limit)
         corrected = replace(template, data=data, kind="pbcor", header={**template.header, "PBLIMIT": options.pb_limit})
-    return ImagingResult(
-        **images, pbcor=corrected, beam=response, summary=_summary(images["image"], measured, field, noise)
-    )
+    summary = _summary(images["image"], measured, field, noise)
+    return ImagingResult(**images, pbcor=corrected, beam=response, summary=summary, subbands=measured.subbands)
 
 
 def _template(vis: Visibilities, options: ImagingOptions, field: Field, measured: _Measured, noise: float) -> SkyImage:

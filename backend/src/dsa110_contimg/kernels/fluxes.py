@@ -26,9 +26,10 @@ and noise; `tests/kernels/test_fluxes.py` repeats it in small). Scatter of the f
     R = K * K (white noise, convolved)       1.40, 1.40        1.00, 1.00
     white (no interferometer makes it)       0.25, 0.12        0.58, 0.38
 
-so that the peak is the default. Neighbors closer than the beam's reach are solved together: A f = w·(d − b) with
-A_ij = w_i·K(x − x_j), and cov f = A⁻¹ (w_i R w_j) A⁻ᵀ. The position error of a bright source is 0.42 θ/SNR along
-each axis of the beam where R = K (Condon 1997, PASP 109, 166); `offset_covariance` says what it is with the R measured.
+so that the peak is the default. Neighbors closer than the beam's reach are solved together (`close_sources`):
+A f = w·(d − b) with A_ij = w_i·K(x − x_j), and cov f = A⁻¹ (w_i R w_j) A⁻ᵀ. The position error of a bright source is
+0.42 θ/SNR along each axis of the beam where R = K (Condon 1997, PASP 109, 166); `offset_covariance` says what it is
+with the R measured.
 """
 
 from typing import NamedTuple
@@ -37,10 +38,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
+from dsa110_contimg.compiled import compiled
 from dsa110_contimg.kernels.noise import correlation_at
 
 FloatArray = NDArray[np.float64]
 
+FIT_TOLERANCE_PX = 1e-3
 NUGGET = 1e-3
 """White part of the covariance that the interpolated peak assumes: keeps C well conditioned for wide beams."""
 
@@ -65,18 +68,19 @@ class Estimator(NamedTuple):
 def beam_kernel(dx: ArrayLike, dy: ArrayLike, shape: BeamShape) -> FloatArray:
     """Return the beam, one at its center, at pixel offsets from it."""
     dx, dy = np.asarray(dx, dtype=float), np.asarray(dy, dtype=float)
-    along = -dx * np.sin(shape.pa_rad) + dy * np.cos(shape.pa_rad)
-    across = dx * np.cos(shape.pa_rad) + dy * np.sin(shape.pa_rad)
-    return np.asarray(np.exp(-4.0 * np.log(2.0) * ((along / shape.major_px) ** 2 + (across / shape.minor_px) ** 2)))
+    xx, xy, yy = quadratic_form(shape)
+    return np.asarray(np.exp(-(dx * (xx * dx + 2.0 * xy * dy) + yy * dy * dy)))
 
 
-def beam_gradient(dx: ArrayLike, dy: ArrayLike, shape: BeamShape) -> tuple[FloatArray, FloatArray]:
-    """Return the derivatives of `beam_kernel` with respect to dx and dy, per pixel."""
-    dx, dy = np.asarray(dx, dtype=float), np.asarray(dy, dtype=float)
-    sine, cosine = np.sin(shape.pa_rad), np.cos(shape.pa_rad)
-    along, across = (-dx * sine + dy * cosine) / shape.major_px**2, (dx * cosine + dy * sine) / shape.minor_px**2
-    value = -8.0 * np.log(2.0) * beam_kernel(dx, dy, shape)
-    return value * (-along * sine + across * cosine), value * (along * cosine + across * sine)
+def quadratic_form(shape: BeamShape) -> tuple[float, float, float]:
+    """Return (a, b, c) with which the beam is exp(−(a dx² + 2 b dx dy + c dy²))."""
+    sine, cosine, scale = np.sin(shape.pa_rad), np.cos(shape.pa_rad), 4.0 * np.log(2.0)
+    along, across = scale / shape.major_px**2, scale / shape.minor_px**2
+    return (
+        float(sine**2 * along + cosine**2 * across),
+        float(sine * cosine * (across - along)),
+        float(cosine**2 * along + sine**2 * across),
+    )
 
 
 def stencil(shape: BeamShape, level: float, minimum: int = 1) -> NDArray[np.int64]:
@@ -101,6 +105,19 @@ def interpolated_peak(shape: BeamShape, half: int = 3) -> Estimator:
     return Estimator(offsets, beam_kernel(lag[..., 0], lag[..., 1], shape) + NUGGET * np.eye(len(offsets)))
 
 
+@compiled
+def _read(
+    plane: NDArray[np.floating], column: NDArray[np.int64], row: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> FloatArray:
+    values = np.empty((column.size, offsets.shape[0]))
+    for source in range(column.size):
+        for pixel in range(offsets.shape[0]):
+            x, y = column[source] + offsets[pixel, 0], row[source] + offsets[pixel, 1]
+            inside = 0 <= x < plane.shape[1] and 0 <= y < plane.shape[0]
+            values[source, pixel] = plane[y, x] if inside else np.nan
+    return values
+
+
 def cutouts(
     plane: NDArray[np.floating], x: FloatArray, y: FloatArray, offsets: NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -120,11 +137,8 @@ def cutouts(
     tuple
         Values (NaN outside the image) and the pixels' offsets dx, dy from the positions, each (n_source, n_pixel).
     """
-    column = np.rint(x).astype(np.int64)[:, None] + offsets[None, :, 0]
-    row = np.rint(y).astype(np.int64)[:, None] + offsets[None, :, 1]
-    inside = (column >= 0) & (column < plane.shape[1]) & (row >= 0) & (row < plane.shape[0])
-    values = plane[np.where(inside, row, 0), np.where(inside, column, 0)].astype(np.float64)
-    return np.where(inside, values, np.nan), column - x[:, None], row - y[:, None]
+    values = _read(plane, np.rint(x).astype(np.int64), np.rint(y).astype(np.int64), offsets)
+    return values, (np.rint(x) - x)[:, None] + offsets[:, 0], (np.rint(y) - y)[:, None] + offsets[:, 1]
 
 
 def estimator_weights(estimator: Estimator, kernel: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
@@ -167,28 +181,57 @@ def bilinear(plane: NDArray[np.floating], x: FloatArray, y: FloatArray) -> Float
     return np.asarray(np.where(np.isfinite(values), values, nearest))
 
 
-def solve_blends(values: FloatArray, response: FloatArray, covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Share estimates among sources that reach into each other.
+@compiled
+def _normal_equations(
+    values: FloatArray, dx: FloatArray, dy: FloatArray, state: FloatArray, form: tuple[float, float, float]
+) -> tuple[FloatArray, FloatArray]:
+    """Sum the normal equations of height and shift of one source over its pixels that are numbers."""
+    (xx, xy, yy), (height, shift_x, shift_y) = form, (state[0], state[1], state[2])
+    m_hh = m_hx = m_hy = m_xx = m_xy = m_yy = v_h = v_x = v_y = 0.0
+    for pixel in range(values.size):
+        if not -np.inf < values[pixel] < np.inf:
+            continue
+        u, v = dx[pixel] - shift_x, dy[pixel] - shift_y
+        along, across = xx * u + xy * v, xy * u + yy * v
+        model = np.exp(-(along * u + across * v))
+        slope_x, slope_y = 2.0 * height * model * along, 2.0 * height * model * across
+        rest = values[pixel] - height * model
+        m_hh, m_hx, m_hy = m_hh + model * model, m_hx + model * slope_x, m_hy + model * slope_y
+        m_xx, m_xy, m_yy = m_xx + slope_x * slope_x, m_xy + slope_x * slope_y, m_yy + slope_y * slope_y
+        v_h, v_x, v_y = v_h + model * rest, v_x + slope_x * rest, v_y + slope_y * rest
+    matrix = np.array([[m_hh, m_hx, m_hy], [m_hx, m_xx, m_xy], [m_hy, m_xy, m_yy]])
+    return matrix, np.array([v_h, v_x, v_y])
 
-    Parameters
-    ----------
-    values
-        What each estimator read, (n,).
-    response
-        (n, n): what estimator i reads of a source of unit flux at position j.
-    covariance
-        (n, n): noise covariance of the estimates.
 
-    Returns
-    -------
-    tuple
-        Fluxes and their errors, each (n,).
-    """
-    inverse = np.linalg.inv(response)
-    return np.asarray(inverse @ values), np.sqrt(np.maximum(np.diag(inverse @ covariance @ inverse.T), 0.0))
+@compiled
+def _fit(
+    values: FloatArray, dx: FloatArray, dy: FloatArray, form: tuple[float, float, float], limit: float, rounds: int
+) -> FloatArray:
+    found = np.full((3, values.shape[0]), np.nan)
+    for source in range(values.shape[0]):
+        state = np.zeros(3)
+        for turn in range(rounds + 1):
+            matrix, vector = _normal_equations(values[source], dx[source], dy[source], state, form)
+            if not matrix[0, 0] > 0.0:
+                break
+            if turn == 0:
+                state[0] = vector[0] / matrix[0, 0]
+                continue
+            ridge = 1e-12 * (matrix[0, 0] + matrix[1, 1] + matrix[2, 2])
+            for axis in range(3):
+                matrix[axis, axis] += ridge
+            step = np.linalg.solve(matrix, vector)
+            state[0] += step[0]
+            for axis in (1, 2):
+                state[axis] = min(max(state[axis] + step[axis], -limit), limit)
+            if abs(step[1]) + abs(step[2]) < FIT_TOLERANCE_PX:
+                break
+        if state[0] != 0.0 and np.hypot(state[1], state[2]) < limit:
+            found[:, source] = state
+    return found
 
 
-OFFSET_LEVEL = 0.3
+OFFSET_LEVEL = 0.5
 """Positions are fitted to the pixels on which the beam is above this."""
 
 
@@ -206,8 +249,9 @@ def offset_covariance(shape: BeamShape, correlation: FloatArray) -> FloatArray:
         Autocorrelation of the noise, as measured.
     """
     offsets = stencil(shape, OFFSET_LEVEL)
-    dx, dy = offsets.T
-    jacobian = np.stack([beam_kernel(dx, dy, shape), *(-slope for slope in beam_gradient(dx, dy, shape))], axis=1)
+    (dx, dy), (xx, xy, yy) = offsets.T, quadratic_form(shape)
+    beam = beam_kernel(dx, dy, shape)
+    jacobian = np.stack([beam, 2.0 * beam * (xx * dx + xy * dy), 2.0 * beam * (xy * dx + yy * dy)], axis=1)
     solve = np.linalg.solve(jacobian.T @ jacobian, jacobian.T)
     lag = offsets[:, None, :] - offsets[None, :, :]
     return np.asarray((solve @ correlation_at(correlation, lag) @ solve.T)[1:, 1:])
@@ -227,29 +271,26 @@ def fit_offsets(
     shape
         The beam, which stays fixed.
     rounds
-        Gauss-Newton steps.
+        Most Gauss-Newton steps.
 
     Returns
     -------
     tuple
-        Height, x offset and y offset (pixels), each (n_source,); NaN where the fit runs off by half the beam.
+        Height, x offset and y offset (pixels), each (n_source,); NaN where the fit runs off by half the beam, or no
+        pixel is a number.
     """
-    good = np.isfinite(values)
-    pixels = np.where(good, values, 0.0)
-    start = beam_kernel(dx, dy, shape) * good
-    height = np.sum(start * pixels, axis=1) / np.maximum(np.sum(start**2, axis=1), 1e-30)
-    shift = np.zeros((2, len(values)))
-    limit = 0.5 * shape.major_px
-    for _ in range(rounds):
-        x, y = dx - shift[0][:, None], dy - shift[1][:, None]
-        model = beam_kernel(x, y, shape) * good
-        slopes = beam_gradient(x, y, shape)
-        jacobian = np.stack([model, *(-height[:, None] * slope * good for slope in slopes)], axis=2)
-        normal = np.einsum("spi,spj->sij", jacobian, jacobian)
-        normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3) + 1e-300 * np.eye(3)
-        gradient = np.einsum("spi,sp->si", jacobian, pixels - height[:, None] * model)
-        step = np.linalg.solve(normal, gradient[..., None])[..., 0]
-        height = height + step[:, 0]
-        shift = np.clip(shift + step[:, 1:].T, -limit, limit)
-    lost = np.hypot(*shift) >= limit
-    return np.where(lost, np.nan, height), np.where(lost, np.nan, shift[0]), np.where(lost, np.nan, shift[1])
+    values, dx, dy = (np.ascontiguousarray(array, dtype=np.float64) for array in (values, dx, dy))
+    height, shift_x, shift_y = _fit(values, dx, dy, quadratic_form(shape), 0.5 * shape.major_px, rounds)
+    return height, shift_x, shift_y
+
+
+def position_errors(shape: BeamShape, snr: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the errors of a point source's position along x and y (pixels), (n,) each.
+
+    Along each axis of the beam θ/(2 √(2 ln 2) SNR), which is 0.42 θ/SNR (Condon 1997, for a source of the beam's size).
+    """
+    sine, cosine = np.sin(shape.pa_rad), np.cos(shape.pa_rad)
+    along_x = np.hypot(shape.major_px * sine, shape.minor_px * cosine)
+    along_y = np.hypot(shape.major_px * cosine, shape.minor_px * sine)
+    scale = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)) * snr)
+    return np.asarray(along_x * scale), np.asarray(along_y * scale)

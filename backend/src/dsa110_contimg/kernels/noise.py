@@ -13,6 +13,7 @@ A noise map of a mosaic is checked in cells smaller than the beam: one value eac
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
+from scipy.fft import irfft2, next_fast_len, rfft2
 
 from dsa110_contimg.compiled import compiled, compiled_parallel
 from dsa110_contimg.kernels.medians import median
@@ -23,6 +24,7 @@ MAD_TO_SIGMA = 1.482602218505602
 CLIP_SIGMA = 3.0
 CLIP_ROUNDS = 5
 MIN_NOISE_PIXELS = 50
+SAMPLED_PIXELS = 2000
 
 
 def correlation_at(correlation: FloatArray, lag: NDArray[np.int64]) -> FloatArray:
@@ -64,13 +66,13 @@ def noise_autocorrelation(
     middle, sigma = robust_sigma(values[good])
     good &= np.abs(np.where(good, values, 0.0) - middle) <= (CLIP_SIGMA + 1.0) * sigma
     noise = np.where(good, values - middle, 0.0)
-    size = [n + max_lag for n in noise.shape]
-    power = np.abs(np.fft.rfft2(noise, size)) ** 2
-    pairs = np.abs(np.fft.rfft2(good.astype(np.float64), size)) ** 2
+    size = [next_fast_len(n + max_lag, real=True) for n in noise.shape]
+    power = np.abs(rfft2(noise, size)) ** 2
+    pairs = np.abs(rfft2(good.astype(np.float64), size)) ** 2
     lagged = np.arange(-max_lag, max_lag + 1)
     grid = np.ix_(lagged % size[0], lagged % size[1])
-    counts = np.fft.irfft2(pairs, size)[grid]
-    covariance = np.fft.irfft2(power, size)[grid] / np.maximum(counts, 1.0)
+    counts = irfft2(pairs, size)[grid]
+    covariance = irfft2(power, size)[grid] / np.maximum(counts, 1.0)
     zero = covariance[max_lag, max_lag]
     return np.asarray(np.where(counts >= 1.0, covariance / zero, 0.0)) if zero > 0.0 else correlation
 
@@ -82,17 +84,35 @@ def robust_sigma(values: FloatArray) -> tuple[float, float]:
 
 
 @compiled
-def _clipped(values: FloatArray) -> tuple[float, float]:
-    """Return the median and the sigma (from the MAD) of a sample whose outliers are clipped in rounds."""
-    middle = np.median(values)
-    sigma = MAD_TO_SIGMA * np.median(np.abs(values - middle))
-    for _ in range(CLIP_ROUNDS):
-        kept = values[np.abs(values - middle) <= CLIP_SIGMA * sigma]
-        if kept.size == values.size or kept.size < MIN_NOISE_PIXELS:
+def over_noise(
+    image: NDArray[np.float32], noise: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return an image over its noise map, and one over that map, (ny, nx) each: NaN where noise is not above zero."""
+    flat, inverse = np.empty_like(image), np.empty_like(image)
+    for row in range(image.shape[0]):
+        for column in range(image.shape[1]):
+            level = noise[row, column]
+            factor = np.float32(1.0) / level if level > np.float32(0.0) else np.float32(np.nan)
+            inverse[row, column], flat[row, column] = factor, image[row, column] * factor
+    return flat, inverse
+
+
+@compiled
+def _clipped(values: NDArray[np.float32], count: int, distance: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the median and the sigma (from the MAD) of the first values, outliers clipped in rounds; in place."""
+    middle = sigma = np.nan
+    for _ in range(CLIP_ROUNDS + 1):
+        middle = median(values, count)
+        for i in range(count):
+            distance[i] = abs(values[i] - np.float32(middle))
+        sigma = MAD_TO_SIGMA * median(distance, count)
+        kept = 0
+        for i in range(count):
+            values[kept] = values[i]
+            kept += distance[i] <= CLIP_SIGMA * sigma
+        if kept == count or kept < MIN_NOISE_PIXELS:
             break
-        values = kept
-        middle = np.median(values)
-        sigma = MAD_TO_SIGMA * np.median(np.abs(values - middle))
+        count = kept
     return middle, sigma
 
 
@@ -107,7 +127,7 @@ def _annuli(
     inner, outer, step = radii_step
     background, sigma = np.full(x.size, np.nan), np.full(x.size, np.nan)
     side = 2 * int(outer / step) + 3
-    buffer = np.empty(side * side)
+    buffer, distance = np.empty(side * side, np.float32), np.empty(side * side, np.float32)
     for source in range(x.size):
         count = 0
         for row in range(max(0, int(y[source] - outer)), min(plane.shape[0], int(y[source] + outer) + 1), step):
@@ -117,7 +137,7 @@ def _annuli(
                     buffer[count] = plane[row, column]
                     count += 1
         if count >= MIN_NOISE_PIXELS:
-            background[source], sigma[source] = _clipped(buffer[:count].copy())
+            background[source], sigma[source] = _clipped(buffer, count, distance)
     return background, sigma
 
 
@@ -135,7 +155,7 @@ def local_noise(
     x, y
         Positions in pixels, (n_source,).
     radii_px
-        Inner and outer radius. A wide annulus is read on every k-th pixel, so that some 8,000 are looked at.
+        Inner and outer radius. A wide annulus is read on every k-th pixel, so that some 2,000 are looked at.
 
     Returns
     -------
@@ -143,9 +163,44 @@ def local_noise(
         Median and σ (from the MAD), each (n_source,); NaN where fewer than 50 pixels are usable.
     """
     inner, outer = radii_px
-    step = max(1, int(np.sqrt(np.pi * outer**2 / 8000.0)))
+    step = max(1, int(np.sqrt(np.pi * outer**2 / SAMPLED_PIXELS)))
     background, sigma = _annuli(plane, usable, x, y, (inner, outer, step))
     return np.asarray(background), np.asarray(sigma)
+
+
+def noise_around(
+    plane: NDArray[np.floating], usable: NDArray[np.bool_], x: FloatArray, y: FloatArray, radius_px: float
+) -> tuple[FloatArray, FloatArray]:
+    """Measure background and rms around many positions: in discs half a radius apart, linear between their middles.
+
+    Parameters
+    ----------
+    plane, usable, x, y
+        As for `local_noise`; each position may have its pixels among the usable ones, where it is one of hundreds.
+    radius_px
+        Of the discs.
+
+    Returns
+    -------
+    tuple
+        As of `local_noise`; NaN where no disc around has 50 usable pixels.
+    """
+    spacing = 0.5 * radius_px
+    u, v = x / spacing, y / spacing
+    shape = (int(np.ceil(plane.shape[0] / spacing)) + 2, int(np.ceil(plane.shape[1] / spacing)) + 2)
+    column = np.clip(np.floor(u).astype(np.int64), 0, shape[1] - 2)
+    row = np.clip(np.floor(v).astype(np.int64), 0, shape[0] - 2)
+    corners = [(row + j) * shape[1] + column + i for j in (0, 1) for i in (0, 1)]
+    nodes = np.unique(np.concatenate(corners))
+    measured = local_noise(plane, usable, (nodes % shape[1]) * spacing, (nodes // shape[1]) * spacing, (0.0, radius_px))
+    right, up = np.clip(u - column, 0.0, 1.0), np.clip(v - row, 0.0, 1.0)
+    share = np.stack([(1 - up) * (1 - right), (1 - up) * right, up * (1 - right), up * right])
+    place = np.searchsorted(nodes, np.stack(corners))
+    # Of a corner that has no noise the others take the share.
+    share = np.where(np.isfinite(measured[1][place]), share + 1e-9, 0.0)
+    with np.errstate(invalid="ignore"):
+        background, sigma = (np.sum(share * np.nan_to_num(m[place]), axis=0) / share.sum(axis=0) for m in measured)
+    return background, sigma
 
 
 @compiled_parallel

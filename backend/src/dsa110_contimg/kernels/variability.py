@@ -71,6 +71,42 @@ def pair_m(flux_a: FloatArray, flux_b: FloatArray) -> FloatArray:
     return np.asarray(2.0 * (flux_a - flux_b) / (flux_a + flux_b))
 
 
+def structure_function(mjd: FloatArray, flux: FloatArray, error: FloatArray, bins: int = 12) -> FloatArray:
+    """Return the first-order structure function, the noise taken away.
+
+    D(τ) = ⟨(S(t + τ) − S(t))² − σ²(t + τ) − σ²(t)⟩ over the pairs of a bin of lags (Simonetti et al. 1985,
+    ApJ 296, 46), in logarithmic bins from the shortest to the longest lag.
+
+    Parameters
+    ----------
+    mjd, flux, error
+        The light curve, (n,).
+    bins
+        How many; empty ones are left out.
+
+    Returns
+    -------
+    NDArray
+        (4, n_bin): mean lag in days, D and its error in squared units of the flux, number of pairs.
+    """
+    first, second = np.triu_indices(mjd.size, 1)
+    lag = np.abs(mjd[second] - mjd[first])
+    kept = lag > 0.0
+    if not kept.any():
+        return np.zeros((4, 0))
+    lag, first, second = lag[kept], first[kept], second[kept]
+    value = (flux[second] - flux[first]) ** 2 - error[second] ** 2 - error[first] ** 2
+    edges = np.geomspace(lag.min(), lag.max() * (1.0 + 1e-9), bins + 1)
+    place = np.clip(np.searchsorted(edges, lag, side="right") - 1, 0, bins - 1)
+    pairs = np.bincount(place, minlength=bins).astype(np.float64)
+    used = pairs > 0
+    mean_lag, mean = (np.bincount(place, x, minlength=bins)[used] / pairs[used] for x in (lag, value))
+    spread = np.bincount(place, value**2, minlength=bins)[used] / pairs[used] - mean**2
+    # Pairs share their points: n points over a lag give no more than n independent ones.
+    independent = np.minimum(pairs[used], mjd.size)
+    return np.stack([mean_lag, mean, np.sqrt(np.maximum(spread, 0.0) / independent), pairs[used]])
+
+
 @compiled
 def _baseline(flux: FloatArray, error: FloatArray, members: NDArray[np.int64]) -> tuple[float, float]:
     """Return the median of some epochs and its error: from their errors or their scatter, whichever is larger."""
@@ -82,25 +118,79 @@ def _baseline(flux: FloatArray, error: FloatArray, members: NDArray[np.int64]) -
 
 
 @compiled
+def _deviation(
+    epoch: int, mjd: FloatArray, flux: FloatArray, error: FloatArray, systematic: float, window_days: float
+) -> float:
+    """Return the deviation of one epoch of more than three from its own baseline."""
+    least = max(MIN_BASELINE, (flux.size + 2) // 3)
+    distance = np.abs(mjd - mjd[epoch])
+    distance[epoch] = -1.0
+    outside = np.flatnonzero(distance > window_days)
+    if outside.size < least:
+        # Too short a light curve for the window: the epochs farthest in time are the best baseline there is.
+        outside = np.argsort(distance, kind="mergesort")[max(1, flux.size - least) :]
+    base, base_error = _baseline(flux, error, outside)
+    return float((flux[epoch] - base) / np.sqrt(error[epoch] ** 2 + base_error**2 + (systematic * base) ** 2))
+
+
+@compiled
 def _deviations(
     mjd: FloatArray, flux: FloatArray, error: FloatArray, systematic: float, window_days: float
 ) -> FloatArray:
-    count = flux.size
-    result = np.full(count, np.nan)
-    if count <= MIN_BASELINE:
-        return result
-    least = max(MIN_BASELINE, (count + 2) // 3)
-    for epoch in range(count):
-        distance = np.abs(mjd - mjd[epoch])
-        distance[epoch] = -1.0
-        outside = np.flatnonzero(distance > window_days)
-        if outside.size < least:
-            # Too short a light curve for the window: the epochs farthest in time are the best baseline there is.
-            outside = np.argsort(distance, kind="mergesort")[max(1, count - least) :]
-        base, base_error = _baseline(flux, error, outside)
-        variance = error[epoch] ** 2 + base_error**2 + (systematic * base) ** 2
-        result[epoch] = (flux[epoch] - base) / np.sqrt(variance)
+    result = np.full(flux.size, np.nan)
+    if flux.size > MIN_BASELINE:
+        for epoch in range(flux.size):
+            result[epoch] = _deviation(epoch, mjd, flux, error, systematic, window_days)
     return result
+
+
+@compiled
+def _bounds(mjd: FloatArray, flux: FloatArray, error: FloatArray, systematic: float, window_days: float) -> FloatArray:
+    """Return what no epoch's deviation exceeds: the median of k of n values lies between two of them, in order."""
+    count, ordered = flux.size, np.sort(flux)
+    least = min(count - 1, max(MIN_BASELINE, (count + 2) // 3))
+    result = np.empty(count)
+    first = last = 0
+    for epoch in range(count):
+        while mjd[epoch] - mjd[first] > window_days:
+            first += 1
+        while last < count and mjd[last] - mjd[epoch] <= window_days:
+            last += 1
+        place = (max(least, count - (last - first)) - 1) // 2
+        low, high = ordered[place], ordered[count - 1 - place]
+        farthest = max(abs(flux[epoch] - low), abs(flux[epoch] - high))
+        nearest = 0.0 if low <= 0.0 <= high else min(abs(low), abs(high))
+        result[epoch] = farthest / np.sqrt(error[epoch] ** 2 + (systematic * nearest) ** 2)
+    return result
+
+
+@compiled
+def extreme_deviation(
+    mjd: FloatArray, flux: FloatArray, error: FloatArray, systematic: float, window_days: float
+) -> tuple[int, float]:
+    """Return which epoch deviates most, and how far: the largest of `deviations`, of which it needs a few only.
+
+    Parameters
+    ----------
+    mjd, flux, error, systematic, window_days
+        As in `deviations`, in order of time.
+
+    Returns
+    -------
+    tuple
+        The epoch and its signed deviation; −1 and NaN for a light curve of three points or fewer.
+    """
+    best, pull = -1, np.nan
+    if flux.size <= MIN_BASELINE:
+        return best, pull
+    bounds = _bounds(mjd, flux, error, systematic, window_days)
+    for epoch in np.argsort(-bounds):
+        if best >= 0 and bounds[epoch] * (1.0 + 1e-9) < abs(pull):
+            break
+        own = _deviation(epoch, mjd, flux, error, systematic, window_days)
+        if best < 0 or abs(own) > abs(pull) or (abs(own) == abs(pull) and epoch < best):
+            best, pull = epoch, own
+    return best, pull
 
 
 def deviations(

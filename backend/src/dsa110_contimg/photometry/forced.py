@@ -13,15 +13,17 @@ neighbors' shares taken away. Its error holds the noise and, for a blend, a frac
 epoch) of what the neighbors put there.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from dsa110_contimg.kernels import fluxes
 from dsa110_contimg.kernels import noise as noise_kernels
+from dsa110_contimg.kernels.close_sources import brightest_within, hide_sources, link, take_off_neighbors
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.options import PhotometryOptions
 from dsa110_contimg.photometry import blends
@@ -36,12 +38,19 @@ from dsa110_contimg.visibilities import SkyImage, SkyModel
 
 FloatArray = NDArray[np.float64]
 
-NOISE_ANNULUS_BEAMS = (2.0, 8.0)
+NOISE_BEAMS = 8.0
+"""Noise and background are those of a disc of this radius."""
+HIDDEN_SIGMA = 3.0
 CONFUSED_BEAMS = 1.5
 NEAR_BRIGHT_BEAMS, NEAR_BRIGHT_RATIO = 10.0, 30.0
 LOW_BEAM_RESPONSE = 0.2
 OFFSET_SNR = 10.0
 """Positions are fitted from this signal-to-noise ratio up."""
+NEIGHBOR_LEVEL = 1e-4
+AT_ONCE = 2000
+"""Sources whose pixels stay in the cache."""
+POSITION_FLOOR = 0.03 * 2.0 * np.sqrt(2.0 * np.log(2.0))
+"""What calibration leaves of a position, over the error of a source of the noise's height: 3 % of the beam."""
 
 
 class PhotometryFlag(IntFlag):
@@ -57,9 +66,11 @@ class PhotometryFlag(IntFlag):
     """The measured flux is below zero."""
     NEAR_BRIGHT = 16
     """A source 30 times brighter lies within ten beams: its residual may be in the flux."""
+    TWIN = 32
+    """A brighter entry of the catalogue lies in the same place (0.9 of the beam): the flux is that of both."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One flux of one source in one image; fluxes in Jy, brightness in Jy/beam."""
 
@@ -70,10 +81,12 @@ class Measurement:
     peak_jyb: float
     """The image, interpolated at the position."""
     peak_err_jyb: float
+    """Of the brightness as such: noise, and the floor of the flux scale."""
     snr: float | None
     """On the flat-noise image; None where the image has no noise."""
     flux_jy: float
     flux_err_jy: float
+    """Against other fluxes of the image: noise and blends, without the flux scale that all of them share."""
     local_rms_jyb: float
     background_jyb: float
     upper_limit_jyb: float | None
@@ -81,11 +94,14 @@ class Measurement:
     offset_ra_arcsec: float | None
     """Fitted minus catalogue position, on the sky, east positive."""
     offset_dec_arcsec: float | None
+    offset_ra_err_arcsec: float | None
+    offset_dec_err_arcsec: float | None
+    """Condon's errors, with a floor of 3 % of the beam."""
     sep_from_center_deg: float
     flags: PhotometryFlag
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Missing:
     """A position that this image cannot measure, and why."""
 
@@ -142,35 +158,38 @@ def measure(
     x, y = to_pixel(image, sources.ra_deg, sources.dec_deg)
     reasons = _unmeasurable(plane, x, y)
     index = np.flatnonzero([reason is None for reason in reasons])
-    result: list[Measurement | Missing] = [
-        Missing(name, why or "") for name, why in zip(sources.names, reasons, strict=True)
+    result: list[Measurement | Missing | None] = [
+        None if why is None else Missing(name, why) for name, why in zip(sources.names, reasons, strict=True)
     ]
     if index.size:
         located = _Located(sources.select(index), x[index], y[index], plane.response_at(x[index], y[index]))
-        for position, row in zip(index, _measure_located(plane, located, options), strict=True):
-            whole = np.isfinite([row.peak_jyb, row.flux_jy, row.flux_err_jy]).all()
+        for position, row in zip(index.tolist(), _measure_located(plane, located, options), strict=True):
+            whole = isfinite(row.flux_jy + row.flux_err_jy + row.peak_jyb)
             result[position] = row if whole else Missing(row.source_id, "no finite flux: is the beam sampled?")
-    return result
+    return [entry for entry in result if entry is not None]
 
 
 def _unmeasurable(plane: DetectionPlane, x: FloatArray, y: FloatArray) -> list[str | None]:
     """Return why each position cannot be measured, or None."""
     ny, nx = plane.flat.shape
-    reasons: list[str | None] = []
-    response = plane.response_at(np.nan_to_num(x, nan=-9.0), np.nan_to_num(y, nan=-9.0))
-    for column, row, gain in zip(x, y, response, strict=True):
-        if not np.isfinite(column + row):
-            reasons.append("behind the tangent plane of the image")
-        elif not (-0.5 <= column < nx - 0.5 and -0.5 <= row < ny - 0.5):
-            reasons.append("outside the image")
-        elif not np.isfinite(plane.flat[int(np.rint(row)), int(np.rint(column))]):
-            reasons.append("blank pixel at the position")
-        else:
-            reasons.append(None if np.isfinite(gain) else "no beam response at the position")
+    behind = ~np.isfinite(x + y)
+    column, row = np.where(behind, -9.0, x), np.where(behind, -9.0, y)
+    inside = (column >= -0.5) & (column < nx - 0.5) & (row >= -0.5) & (row < ny - 0.5)
+    pixel = np.where(inside, np.rint(row), 0).astype(np.int64), np.where(inside, np.rint(column), 0).astype(np.int64)
+    cases = {
+        "behind the tangent plane of the image": behind,
+        "outside the image": ~inside,
+        "blank pixel at the position": ~np.isfinite(plane.flat[pixel]),
+        "no beam response at the position": ~np.isfinite(plane.response_at(column, row)),
+    }
+    reasons: list[str | None] = [None] * x.size
+    for reason, found in reversed(cases.items()):
+        for place in np.flatnonzero(found).tolist():
+            reasons[place] = reason
     return reasons
 
 
-def _measure_located(plane: DetectionPlane, located: _Located, options: PhotometryOptions) -> list[Measurement]:
+def _measure_located(plane: DetectionPlane, located: _Located, options: PhotometryOptions) -> Iterator[Measurement]:
     """Measure sources that all lie on good pixels; one row each."""
     positions = (located.x, located.y)
     background, rms, correlation = local_statistics(plane, positions, located.apparent)
@@ -181,38 +200,45 @@ def _measure_located(plane: DetectionPlane, located: _Located, options: Photomet
     if options.estimator == "matched":
         matched = fluxes.matched_filter(plane.shape)
         reading = blends.read(plane.flat, positions, background, matched, plane.shape, correlation)
-    flux, error, twin = blends.deblend(reading, rms, located.apparent, options.systematic)
-    snr = np.where(error > 0.0, flux / np.where(error > 0.0, error, 1.0), np.nan)
-    east, north = _offsets_arcsec(plane, located, background, np.where((snr >= OFFSET_SNR) & ~twin, flux, np.nan))
-    flags = _flags(plane, located) | np.where(flux < 0.0, int(PhotometryFlag.NEGATIVE), 0)
+    solved = blends.deblend(reading, rms, located.apparent, options.systematic)
+    flux, error = solved.flux, solved.error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = np.where(error > 0.0, flux / error, np.nan)
+        limit = np.where(snr < options.limit_sigma, np.maximum(flux, 0.0) + options.limit_sigma * error, np.nan)
+    offsets = _offsets_arcsec(plane, located, background, solved, snr)
+    flags = _flags(plane, located, solved)
     center = separation(*np.radians([located.sky.ra_deg, located.sky.dec_deg]), *np.radians(plane.image.middle))
-    limit = (np.maximum(flux, 0.0) + options.limit_sigma * error) / located.response
-    return [
-        Measurement(
-            source_id=name,
-            ra_deg=float(located.sky.ra_deg[i]),
-            dec_deg=float(located.sky.dec_deg[i]),
-            nvss_flux_mjy=_number(1000.0 * located.sky.flux_jy[i]),
-            peak_jyb=float((peak.value[i] + background[i]) / located.response[i]),
-            peak_err_jyb=float(rms[i] * peak.factor[i] / located.response[i]),
-            snr=_number(snr[i]),
-            flux_jy=float(flux[i] / located.response[i]),
-            flux_err_jy=float(error[i] / located.response[i]),
-            local_rms_jyb=float(rms[i] / located.response[i]),
-            background_jyb=float(background[i] / located.response[i]),
-            upper_limit_jyb=float(limit[i]) if snr[i] < options.limit_sigma else None,
-            pb_response=None if plane.relative or plane.response is None else float(located.response[i]),
-            offset_ra_arcsec=_number(east[i]),
-            offset_dec_arcsec=_number(north[i]),
-            sep_from_center_deg=float(np.degrees(center[i])),
-            flags=PhotometryFlag(int(flags[i])),
-        )
-        for i, name in enumerate(located.sky.names)
+    shown = peak.value + background
+    over = located.response
+    columns = [
+        located.sky.names,
+        located.sky.ra_deg.tolist(),
+        located.sky.dec_deg.tolist(),
+        _numbers(1000.0 * located.sky.flux_jy),
+        (shown / over).tolist(),
+        (np.hypot(rms * peak.factor, options.systematic * shown) / over).tolist(),
+        _numbers(snr),
+        (flux / over).tolist(),
+        (error / over).tolist(),
+        (rms / over).tolist(),
+        (background / over).tolist(),
+        _numbers(limit / over),
+        [None] * over.size if plane.relative or plane.response is None else over.tolist(),
+        *(_numbers(offset) for offset in offsets),
+        np.degrees(center).tolist(),
+        _as_flags(flags),
     ]
+    return (Measurement(*row) for row in zip(*columns, strict=True))
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _numbers(values: FloatArray) -> list[float | None]:
+    """Return numbers, None for what is none."""
+    return [value if finite else None for value, finite in zip(values.tolist(), np.isfinite(values), strict=True)]
+
+
+def _as_flags(bits: NDArray[np.int64]) -> list[PhotometryFlag]:
+    known = {value: PhotometryFlag(value) for value in np.unique(bits).tolist()}
+    return [known[value] for value in bits.tolist()]
 
 
 def local_statistics(
@@ -221,47 +247,56 @@ def local_statistics(
     """Return background and rms around positions, (n,), and the noise autocorrelation, known sources masked."""
     usable = np.isfinite(plane.flat)
     sigma = plane.sigma()
-    for x, y, brightness in zip(*positions, apparent, strict=True):
-        if brightness > 3.0 * sigma:
-            offsets = fluxes.stencil(plane.shape, max(0.5 * sigma / brightness, 1e-6))
-            column, row = int(np.rint(x)) + offsets[:, 0], int(np.rint(y)) + offsets[:, 1]
-            inside = (column >= 0) & (column < usable.shape[1]) & (row >= 0) & (row < usable.shape[0])
-            usable[row[inside], column[inside]] = False
-    radii = (NOISE_ANNULUS_BEAMS[0] * plane.shape.major_px, NOISE_ANNULUS_BEAMS[1] * plane.shape.major_px)
-    background, rms = noise_kernels.local_noise(plane.flat, usable, *positions, radii)
-    # An image smaller than the annulus still has a noise: that of the whole of it.
+    # A source is hidden down to half the noise; one below three times it stays, and is one of hundreds of beams.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.where(apparent > HIDDEN_SIGMA * sigma, np.maximum(0.5 * sigma / apparent, 1e-6), 1.0)
+    hide_sources(usable, positions, level, fluxes.quadratic_form(plane.shape))
+    background, rms = noise_kernels.noise_around(plane.flat, usable, *positions, NOISE_BEAMS * plane.shape.major_px)
+    # An image smaller than the disc still has a noise: that of the whole of it.
     background, rms = np.nan_to_num(background), np.where(np.isfinite(rms), rms, sigma)
     reach = int(np.ceil(2.0 * plane.shape.major_px)) + 6
     return background, rms, noise_kernels.noise_autocorrelation(plane.flat, usable, reach)
 
 
 def _offsets_arcsec(
-    plane: DetectionPlane, located: _Located, background: FloatArray, flux: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return fitted minus catalogue positions (east, north), NaN for sources whose flux is given as NaN."""
-    east, north = np.full(flux.size, np.nan), np.full(flux.size, np.nan)
-    bright = np.flatnonzero(np.isfinite(flux))
+    plane: DetectionPlane, located: _Located, background: FloatArray, solved: blends.Solved, snr: FloatArray
+) -> FloatArray:
+    """Return how far bright sources lie east and north of the catalogue, and the errors of both, (4, n)."""
+    found = np.full((4, located.x.size), np.nan)
+    bright = np.flatnonzero((np.nan_to_num(snr) >= OFFSET_SNR) & ~solved.twin)
     if not bright.size:
-        return east, north
+        return found
     x, y = located.x[bright], located.y[bright]
-    values, dx, dy = plane.sky_cutouts(x, y, fluxes.stencil(plane.shape, fluxes.OFFSET_LEVEL))
-    values -= background[bright, None]
-    reach = 2.5 * plane.shape.major_px
-    tree = cKDTree(np.stack([x, y], axis=1))
-    for first, second in tree.query_pairs(reach):
-        for target, other in ((first, second), (second, first)):
-            apart_x, apart_y = dx[target] + x[target] - x[other], dy[target] + y[target] - y[other]
-            values[target] -= flux[bright[other]] * fluxes.beam_kernel(apart_x, apart_y, plane.shape)
-    _height, shift_x, shift_y = fluxes.fit_offsets(values, dx, dy, plane.shape)
+    shift_x, shift_y = _fitted_shifts(plane, (x, y), background[bright], solved.flux[bright])
     ra, dec = to_sky(plane.image, x + shift_x, y + shift_y)
-    sky = located.sky
-    east[bright], north[bright] = tangent_offsets_arcsec(ra, dec, sky.ra_deg[bright], sky.dec_deg[bright])
-    return east, north
+    sky, cell = located.sky, 3600.0 * plane.image.cell_deg
+    found[:2, bright] = tangent_offsets_arcsec(ra, dec, sky.ra_deg[bright], sky.dec_deg[bright])
+    floors = fluxes.position_errors(plane.shape, np.ones(1) / POSITION_FLOOR)
+    errors = fluxes.position_errors(plane.shape, snr[bright])
+    found[2:, bright] = [cell * np.hypot(error, floor) for error, floor in zip(errors, floors, strict=True)]
+    found[2:, np.isnan(found[0])] = np.nan
+    return found
 
 
-def _flags(plane: DetectionPlane, located: _Located) -> NDArray[np.int64]:
-    """Return the bits that follow from where a source lies."""
-    flags = np.zeros(located.x.size, np.int64)
+def _fitted_shifts(
+    plane: DetectionPlane, positions: tuple[FloatArray, FloatArray], background: FloatArray, flux: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return how far beams fitted to the pixels around positions lie from them without their neighbors, (n,) each."""
+    (x, y), form = positions, fluxes.quadratic_form(plane.shape)
+    offsets = fluxes.stencil(plane.shape, fluxes.OFFSET_LEVEL)
+    near, shift = link(x, y, plane.shape, NEIGHBOR_LEVEL), np.empty((2, x.size))
+    for start in range(0, x.size, AT_ONCE):
+        part = slice(start, min(x.size, start + AT_ONCE))
+        values, dx, dy = plane.sky_cutouts(x[part], y[part], offsets)
+        values -= background[part, None]
+        pixels, first = (dx + x[part, None], dy + y[part, None]), near.first[part.start : part.stop + 1]
+        take_off_neighbors(values, pixels, positions, flux, (first, near.other), form)
+        _height, *shift[:, part] = fluxes.fit_offsets(values, dx, dy, plane.shape)
+    return shift[0], shift[1]
+
+
+def _flags(plane: DetectionPlane, located: _Located, solved: blends.Solved) -> NDArray[np.int64]:
+    """Return the bits of each source, (n,)."""
     angle = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)[:, None]
     around = [
         np.rint(center + plane.shape.major_px * shift).astype(np.int64)
@@ -270,15 +305,14 @@ def _flags(plane: DetectionPlane, located: _Located) -> NDArray[np.int64]:
     ny, nx = plane.flat.shape
     inside = (around[0] >= 0) & (around[0] < nx) & (around[1] >= 0) & (around[1] < ny)
     there = np.isfinite(plane.flat[np.where(inside, around[1], 0), np.where(inside, around[0], 0)])
-    flags[~np.all(inside & there, axis=0)] |= PhotometryFlag.EDGE
-    flags[plane.beam_response_at(located.x, located.y) < LOW_BEAM_RESPONSE] |= PhotometryFlag.LOW_BEAM
-    tree = cKDTree(np.stack([located.x, located.y], axis=1))
-    apparent = located.apparent
-    for first, second in tree.query_pairs(NEAR_BRIGHT_BEAMS * plane.shape.major_px):
-        distance = np.hypot(located.x[first] - located.x[second], located.y[first] - located.y[second])
-        if distance < CONFUSED_BEAMS * plane.shape.major_px:
-            flags[[first, second]] |= PhotometryFlag.CONFUSED
-        faint, bright = (first, second) if apparent[first] < apparent[second] else (second, first)
-        if apparent[bright] > NEAR_BRIGHT_RATIO * apparent[faint]:
-            flags[faint] |= PhotometryFlag.NEAR_BRIGHT
-    return flags
+    apparent, width = located.apparent, plane.shape.major_px
+    brightest = brightest_within(located.x, located.y, apparent, NEAR_BRIGHT_BEAMS * width)
+    bits = {
+        PhotometryFlag.EDGE: ~np.all(inside & there, axis=0),
+        PhotometryFlag.LOW_BEAM: plane.beam_response_at(located.x, located.y) < LOW_BEAM_RESPONSE,
+        PhotometryFlag.CONFUSED: brightest_within(located.x, located.y, apparent, CONFUSED_BEAMS * width) > -np.inf,
+        PhotometryFlag.NEGATIVE: solved.flux < 0.0,
+        PhotometryFlag.NEAR_BRIGHT: brightest > NEAR_BRIGHT_RATIO * apparent,
+        PhotometryFlag.TWIN: solved.twin,
+    }
+    return np.asarray(np.sum([np.where(found, int(bit), 0) for bit, found in bits.items()], axis=0, dtype=np.int64))

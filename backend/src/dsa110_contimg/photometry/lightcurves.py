@@ -5,12 +5,13 @@ the statistics: that of the larger beam weight. The formulas are those of `kerne
 and mJy in `LightCurveStats`, as in the tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsa110_contimg.kernels.variability import chi2_nu, deviations, eta_index, v_index
+from dsa110_contimg.kernels import moments as kernel
 from dsa110_contimg.options import PhotometryOptions
 from dsa110_contimg.photometry.forced import PhotometryFlag
 from dsa110_contimg.telescope import SIDEREAL_DAY_S
@@ -18,7 +19,7 @@ from dsa110_contimg.telescope import SIDEREAL_DAY_S
 FloatArray = NDArray[np.float64]
 
 JY_TO_MJY = 1000.0
-UNUSABLE = PhotometryFlag.EDGE | PhotometryFlag.LOW_BEAM
+UNUSABLE = PhotometryFlag.EDGE | PhotometryFlag.LOW_BEAM | PhotometryFlag.TWIN
 """Measurements with one of these flags stay out of the statistics."""
 
 
@@ -67,7 +68,7 @@ def clean_lightcurve(
     flux_err_jy: FloatArray,
     flags: NDArray[np.int64] | None = None,
 ) -> LightCurve:
-    """Return a light curve in order of time without unusable rows: not finite, without error, EDGE or LOW_BEAM."""
+    """Return a light curve in order of time without unusable rows: not finite, no error, EDGE, LOW_BEAM, TWIN."""
     mjd, flux, error = (np.asarray(values, dtype=np.float64) for values in (mjd, flux_jy, flux_err_jy))
     good = np.isfinite(mjd) & np.isfinite(flux) & np.isfinite(error) & (error > 0.0)
     if flags is not None:
@@ -80,40 +81,71 @@ def summarize(
     mjd: FloatArray, flux_jy: FloatArray, flux_err_jy: FloatArray, options: PhotometryOptions
 ) -> LightCurveStats:
     """Return the statistics of a light curve given as arrays (n,), in any order; bad rows are left out."""
-    curve = clean_lightcurve("", mjd, flux_jy, flux_err_jy)
-    flux, error = curve.flux_jy, curve.flux_err_jy
-    if len(curve) == 0:
-        return LightCurveStats(0, *(None,) * 11)
-    pulls = deviations(curve.mjd, flux, error, options.systematic, options.baseline_window_days)
-    extreme = int(np.nanargmax(np.abs(pulls))) if np.isfinite(pulls).any() else None
-    middle = float(np.median(flux))
-    return LightCurveStats(
-        n_obs=len(curve),
-        mean_flux_mjy=JY_TO_MJY * float(np.mean(flux)),
-        std_flux_mjy=JY_TO_MJY * float(np.std(flux, ddof=1)) if len(curve) > 1 else None,
-        min_flux_mjy=JY_TO_MJY * float(flux.min()),
-        max_flux_mjy=JY_TO_MJY * float(flux.max()),
-        chi2_nu=_finite(chi2_nu(flux, error, options.systematic)),
-        sigma_deviation=None if extreme is None else float(abs(pulls[extreme])),
-        eta_metric=_finite(eta_index(flux, error)),
-        v_metric=_finite(v_index(flux)),
-        last_mjd=float(curve.mjd[-1]),
-        extreme_mjd=None if extreme is None else float(curve.mjd[extreme]),
-        extreme_change=None if extreme is None or middle == 0.0 else float(flux[extreme]) / middle - 1.0,
+    return statistics([clean_lightcurve("", mjd, flux_jy, flux_err_jy)], options)[0]
+
+
+def statistics(curves: Sequence[LightCurve], options: PhotometryOptions) -> list[LightCurveStats]:
+    """Return the statistics of light curves."""
+    return statistics_of(settle(curves, options))
+
+
+def settle(curves: Sequence[LightCurve], options: PhotometryOptions) -> FloatArray:
+    """Return the moments (`kernels.moments`) of light curves, (n_source, n_column)."""
+    if not curves:
+        return kernel.empty(0)
+    offsets = np.concatenate([[0], np.cumsum([len(curve) for curve in curves])]).astype(np.int64)
+    mjd, flux, error = (
+        np.concatenate([getattr(curve, name) for curve in curves]) for name in ("mjd", "flux_jy", "flux_err_jy")
     )
+    return np.asarray(kernel.settle(offsets, mjd, flux, error, options.systematic, options.baseline_window_days))
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def statistics_columns(moments: FloatArray) -> dict[str, FloatArray]:
+    """Return the statistics that moments (n_source, n_column) stand for, by field of `LightCurveStats`; NaN is None."""
+    n, first, second = (moments[:, column] for column in (kernel.N, kernel.D, kernel.DD))
+    eta = kernel.reduced_spread(n, *(moments[:, column] for column in (kernel.W, kernel.WD, kernel.WDD)))
+    chi2 = kernel.reduced_spread(n, *(moments[:, column] for column in (kernel.V, kernel.VD, kernel.VDD)))
+    std = np.sqrt(kernel.reduced_spread(n, n, first, second))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = moments[:, kernel.ORIGIN] + first / n
+        v_metric = np.where(mean != 0.0, std / mean, np.nan)
+        change = np.where(
+            moments[:, kernel.LEVEL] != 0.0, moments[:, kernel.EXTREME] / moments[:, kernel.LEVEL] - 1.0, np.nan
+        )
+    return {
+        "n_obs": n,
+        "mean_flux_mjy": JY_TO_MJY * mean,
+        "std_flux_mjy": JY_TO_MJY * std,
+        "min_flux_mjy": JY_TO_MJY * moments[:, kernel.LOW],
+        "max_flux_mjy": JY_TO_MJY * moments[:, kernel.HIGH],
+        "chi2_nu": chi2,
+        "sigma_deviation": moments[:, kernel.DEVIATION],
+        "eta_metric": eta,
+        "v_metric": v_metric,
+        "last_mjd": moments[:, kernel.LAST],
+        "extreme_mjd": moments[:, kernel.WHEN],
+        "extreme_change": change,
+    }
 
 
-def one_per_transit(source_ids: list[str], mjd: FloatArray, beam_weight: FloatArray) -> NDArray[np.bool_]:
+def statistics_of(moments: FloatArray) -> list[LightCurveStats]:
+    """Return the statistics that moments stand for, source by source."""
+    columns = [column.tolist() for column in statistics_columns(moments).values()]
+    return [
+        LightCurveStats(int(n), *(value if np.isfinite(value) else None for value in row))
+        for n, *row in zip(*columns, strict=True)
+    ]
+
+
+def one_per_transit(
+    source_ids: list[str] | NDArray[np.int64], mjd: FloatArray, beam_weight: FloatArray
+) -> NDArray[np.bool_]:
     """Pick one row per source and sidereal transit: the one with the larger beam weight.
 
     Parameters
     ----------
     source_ids
-        Source of each row, (n_row,).
+        Source of each row, by name or number, (n_row,).
     mjd
         Time of each row, (n_row,).
     beam_weight

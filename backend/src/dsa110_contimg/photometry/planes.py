@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.kernels.fluxes import BeamShape, bilinear, cutouts
-from dsa110_contimg.kernels.noise import robust_sigma
+from dsa110_contimg.kernels.noise import over_noise, robust_sigma
 from dsa110_contimg.kernels.sphere import direction_cosines, from_direction_cosines
 from dsa110_contimg.visibilities import SkyImage
 
 FloatArray = NDArray[np.float64]
+
+SAMPLED_PIXELS = 400_000
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class DetectionPlane:
 
     def sigma(self) -> float:
         """Return the robust noise of the whole flat image; NaN for a blank one."""
-        values = self.flat[np.isfinite(self.flat)]
-        return (
-            robust_sigma(values[:: max(1, values.size // 1_000_000)].astype(np.float64))[1] if values.size else np.nan
-        )
+        step = max(1, self.flat.size // SAMPLED_PIXELS)
+        # A step that divides the length of a line would only look at some columns.
+        values = self.flat.ravel()[:: step + (self.flat.shape[1] % step == 0 and step > 1)]
+        values = values[np.isfinite(values)]
+        return robust_sigma(values.astype(np.float64))[1] if values.size else np.nan
 
 
 def detection_plane(image: SkyImage, beam: SkyImage | None = None, noise: SkyImage | None = None) -> DetectionPlane:
@@ -97,10 +100,9 @@ def detection_plane(image: SkyImage, beam: SkyImage | None = None, noise: SkyIma
     )
     if other is None:
         return DetectionPlane(image.data, None, relative=False, shape=shape, image=image)
-    positive = np.where(other.data > 0.0, other.data, np.nan).astype(np.float32)
     if noise is not None:
-        inverse = 1.0 / positive
-        return DetectionPlane(image.data * inverse, inverse, relative=True, shape=shape, image=image)
+        return DetectionPlane(*over_noise(image.data, noise.data), relative=True, shape=shape, image=image)
+    positive = np.where(other.data > 0.0, other.data, np.nan).astype(np.float32)
     flat = image.data * positive if image.kind == "pbcor" else np.where(np.isfinite(positive), image.data, np.nan)
     return DetectionPlane(flat, positive, relative=False, shape=shape, image=image)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -40,11 +41,14 @@ from dsa110_contimg.pipeline import mosaic_products
 from dsa110_contimg.pipeline.context import Context
 from dsa110_contimg.pipeline.coverage import follow_coverage
 from dsa110_contimg.pipeline.jobs import Stage
+from dsa110_contimg.pipeline.new_sources import find_new_sources, store_new_sources
 from dsa110_contimg.pipeline.origins import made_as_told, mosaic_record
+from dsa110_contimg.pipeline.planting import follow_planted, plant, store_planted
 from dsa110_contimg.pipeline.reconcile import follow_publication
 from dsa110_contimg.pipeline.reference_sources import footprint, known_sources, strip_catalog
 from dsa110_contimg.pipeline.remake import replaced_by, request_for, version_to_make
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
+from dsa110_contimg.pipeline.subband_rows import mosaic_rows
 from dsa110_contimg.pipeline.tile_figures import (
     consistency_checks,
     noise_over_thermal,
@@ -57,10 +61,11 @@ from dsa110_contimg.provenance import header_cards
 from dsa110_contimg.qa import checks as qa_checks
 from dsa110_contimg.qa.plots import quality_page
 from dsa110_contimg.qa.tile_agreement import flux_agreement_check
+from dsa110_contimg.telescope import transit_mjd
 from dsa110_contimg.visibilities import SkyImage, SkyModel
 
 logger = logging.getLogger(__name__)
-SIDEREAL_DEG_PER_DAY = 360.98564736629
+FloatArray = NDArray[np.float64]
 FIFTH = 4
 
 
@@ -192,17 +197,25 @@ def photometry(context: Context, mosaic_id: str) -> None:
         if get_data(connection, mosaic_id).photometry_status != "completed":
             set_photometry_status(connection, mosaic_id, "running", context.job_id)
     picture, noise = fits_image.load(Path(row.path)), fits_image.load(Path(row.noise_path or ""))
-    measurements = forced.measure(picture, _catalog_in(context, picture), context.options.photometry, noise=noise)
+    catalog = _catalog_in(context, picture)
+    measurements = forced.measure(picture, catalog, context.options.photometry, noise=noise)
     middle = 0.5 * (row.start_mjd + row.end_mjd)
+    sightings = find_new_sources(context, picture, noise)
 
-    def transit(source: forced.Measurement) -> float:
-        east = (source.ra_deg - picture.middle.ra_deg + 180.0) % 360.0 - 180.0
-        return middle + east / SIDEREAL_DEG_PER_DAY
+    def transit(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
+        # At its ends a mosaic shows sources that it saw before or after their transit only.
+        return np.clip(transit_mjd(ra_deg, dec_deg, middle), row.start_mjd, row.end_mjd)
 
-    rows, missing = photometry_rows(row.path, measurements, transit)
+    times = dict(zip(catalog.names, transit(catalog.ra_deg, catalog.dec_deg).tolist(), strict=True))
+    rows, missing = photometry_rows(row.path, measurements, lambda source: times[source.source_id])
+    planted = plant(picture, noise, catalog, transit, context.options.photometry)
     with context.commit() as session:
         PhotometryRepository.store(session, rows)
         PhotometryRepository.store_missing(session, row.path, missing)
+        store_planted(session, row.path, planted)
+        store_new_sources(session, row.path, middle, sightings, picture)
+        images = [tile.imagename for tile in context.members(row.group_id or "") if tile.imagename]
+        PhotometryRepository.store_subbands(session, row.path, mosaic_rows(session, row.path, images))
         stored = MosaicRepository.get_by_name(session, mosaic_id)
         if stored is not None:
             stored.n_sources = sum(row["upper_limit_jyb"] is None for row in rows)
@@ -224,8 +237,10 @@ def publish(context: Context, mosaic_id: str) -> None:
 
 def variability(context: Context, mosaic_id: str) -> None:
     """Let light curves, statistics and candidates follow the new measurements."""
+    row = context.mosaic(mosaic_id)
     with context.commit() as session:
-        flagged = update_variability(session, context.options.photometry)
+        flagged = update_variability(session, context.options.photometry, mosaics=[row.path])
+        follow_planted(session, context.options.photometry)
         logger.info("after %s: %d sources with statistics, %d candidates", mosaic_id, *flagged)
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dsa110_contimg import conversion, naming
@@ -31,15 +32,18 @@ from dsa110_contimg.pipeline.calibration_tables import SolvedSet, register, regi
 from dsa110_contimg.pipeline.context import Context, mid_time, pointing
 from dsa110_contimg.pipeline.entries import disk_trouble, still_there
 from dsa110_contimg.pipeline.origins import tile_record
+from dsa110_contimg.pipeline.planting import store_planted
+from dsa110_contimg.pipeline.planting_tiles import Rows, is_chosen, plant_in_tile
 from dsa110_contimg.pipeline.reconcile import finish_group
 from dsa110_contimg.pipeline.reference_sources import known_sources
 from dsa110_contimg.pipeline.rows import check_rows, image_columns, photometry_rows
+from dsa110_contimg.pipeline.subband_rows import tile_rows
 from dsa110_contimg.pipeline.table_choice import bandpass_for, own_gain, usable_gain
 from dsa110_contimg.pipeline.timings import pointing_row
 from dsa110_contimg.provenance import header_cards
 from dsa110_contimg.qa import checks as qa_checks
 from dsa110_contimg.qa.flag_plots import flag_page
-from dsa110_contimg.visibilities import SkyImage, SkyModel, Visibilities
+from dsa110_contimg.visibilities import SkyImage, SkyModel, SkyPosition, Visibilities
 
 logger = logging.getLogger(__name__)
 FIELD_RADIUS_DEG = 2.2
@@ -188,7 +192,7 @@ def image(context: Context, group_id: str) -> None:
     bright = context.catalog(vis.phase_center, context.options.calibration.model_radius_deg, 0.0)
     tables = selfcal.self_calibrate(
         vis,
-        lambda now: _model_of(now, make_image(now, context.options.imaging, bright=bright)),
+        lambda now: _model_of(now, make_image(now, replace(context.options.imaging, subbands=0), bright=bright)),
         context.options.calibration,
     )
     result = make_image(vis, context.options.imaging, bright=bright)
@@ -198,14 +202,27 @@ def image(context: Context, group_id: str) -> None:
     paths = _save_images(context, tile, result)
     thermal, local = qa_checks.thermal_noise_of(vis), result.local_noise()
     checks = qa_checks.image_checks(result.image, context.options.qa, thermal, local)
+    planted = _planted(context, tile, vis.phase_center, result.image)
     with context.commit() as session:
         for kind, (path, picture) in paths.items():
             columns = image_columns(picture)
             ImageRepository.add(
                 session, path=str(path), ms_path=tile.path, type=kind, created_at=time.time(), **columns
             )
+        subbands = tile_rows(str(paths["image"][0]), result.subbands)
+        PhotometryRepository.store_subbands(session, str(paths["image"][0]), subbands)
+        store_planted(session, str(paths["image"][0]), planted)
         QARepository.store(session, check_rows(group_id, checks))
         MSRepository.set_stage(session, tile.path, "imaged", now=time.time(), imagename=str(paths["image"][0]))
+
+
+def _planted(context: Context, tile: MSIndex, center: SkyPosition, shown: SkyImage) -> Rows:
+    """Image a tile once more with sources in its visibilities, if it lies in one of the places chosen for that."""
+    options = context.options.photometry
+    if not is_chosen(center, options.injected_tiles):
+        return [], []
+    known = context.catalog(center, context.options.calibration.model_radius_deg, 0.0)
+    return plant_in_tile(_load_calibrated(tile), known, shown, context.options.imaging, options)
 
 
 def _load_calibrated(tile: MSIndex) -> Visibilities:

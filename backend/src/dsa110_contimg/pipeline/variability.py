@@ -1,8 +1,10 @@
-"""Light curves follow the measurements: normalized fluxes, statistics and candidates from the rows of all mosaics.
+"""Light curves follow the measurements: normalized fluxes, statistics and candidates from the rows of mosaics.
 
-Everything is derived anew from `photometry`, so that the order in which mosaics arrive leaves no trace. All of it,
-because an epoch's flux scale rests on all of its sources: one row less can change every light curve of its epoch.
-What is retracted, or set aside for another version of its mosaic, does not count.
+While there are few measurements everything is derived anew from all of them, so that the order in which mosaics
+arrive leaves no trace: an epoch's flux scale rests on all of its sources, and theirs on all epochs. Later the scale of
+an epoch rests on what is known of its sources then, and one epoch more or less is added to the statistics or taken
+away from them (`pipeline.one_epoch`), whatever lies behind it. What is retracted, or set aside for another version of
+its mosaic, does not count.
 """
 
 import json
@@ -14,29 +16,48 @@ from numpy.typing import NDArray
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.database.models import ESECandidate, Image, Mosaic, Photometry, VariabilityStats
-from dsa110_contimg.database.repositories import CandidateRepository, PhotometryRepository
-from dsa110_contimg.flux_scale import POSITIONS
-from dsa110_contimg.kernels.sphere import separation
-from dsa110_contimg.options import PhotometryOptions
-from dsa110_contimg.photometry.candidates import Candidate, judge
-from dsa110_contimg.photometry.epochs import normalize, reference_mask
-from dsa110_contimg.photometry.lightcurves import LightCurveStats, clean_lightcurve, one_per_transit, summarize
-
-ANCHOR_RADIUS_DEG = 1.0 / 60.0
-FloatArray = NDArray[np.float64]
-STATISTICS = (
-    *("n_obs", "mean_flux_mjy", "std_flux_mjy", "min_flux_mjy", "max_flux_mjy", "chi2_nu", "sigma_deviation"),
-    *("eta_metric", "v_metric", "last_mjd"),
+from dsa110_contimg.database.bulk import in_parts
+from dsa110_contimg.database.candidate_repository import told
+from dsa110_contimg.database.light_curve_rows import (
+    MeasuredRows,
+    all_rows,
+    empty_statistics,
+    forget_moments,
+    has_many_points,
+    store_moments,
+    store_points,
 )
+from dsa110_contimg.database.models import ESECandidate, Photometry, VariabilityStats
+from dsa110_contimg.database.repositories import CandidateRepository, PhotometryRepository
+from dsa110_contimg.database.upserts import Value
+from dsa110_contimg.kernels.moments import COLUMNS
+from dsa110_contimg.options import PhotometryOptions
+from dsa110_contimg.photometry.candidates import Candidate
+from dsa110_contimg.photometry.epochs import epoch_correction, normalize, reference_fluxes, reference_mask
+from dsa110_contimg.photometry.judgment import judge_together
+from dsa110_contimg.photometry.lightcurves import LightCurve, clean_lightcurve, settle, statistics_of
+from dsa110_contimg.pipeline.candidate_context import in_context
+from dsa110_contimg.pipeline.one_epoch import (
+    STATISTICS,
+    anchors,
+    choose,
+    correction_row,
+    judge_sources,
+    statistics_rows,
+    update_epochs,
+)
+from dsa110_contimg.telescope import unit_vector
 
-
-LEFT_OUT = ("set_aside", "retracted")
-"""Values of mosaics.status whose measurements feed no light curve."""
+FloatArray = NDArray[np.float64]
+FEW_POINTS = 50_000
+"""Up to as many measurements in light curves, everything is derived anew with each mosaic."""
 
 
 def update_variability(
-    session: Session, options: PhotometryOptions, withdrawn: Mapping[str, str] | None = None
+    session: Session,
+    options: PhotometryOptions,
+    withdrawn: Mapping[str, str] | None = None,
+    mosaics: Collection[str] | None = None,
 ) -> tuple[int, int]:
     """Bring light curves, statistics and candidates up to date; return how many sources and new candidates.
 
@@ -45,11 +66,26 @@ def update_variability(
     withdrawn
         Mosaics that no longer count (path → why). Everything becomes what it were had they never been measured,
         except that a source without any measurement left keeps its row, with no observation and no value.
+    mosaics
+        Paths of those whose measurements came, changed or went. None: everything is derived anew.
     """
-    statistics, candidates = _derive(session, options)
-    PhotometryRepository.store_statistics(session, statistics)
+    if mosaics is not None and has_many_points(session, FEW_POINTS):
+        session.flush()
+        sources, measured = update_epochs(session, options, mosaics)
+        candidates = judge_sources(session, options, measured)
+    else:
+        statistics, candidates, corrections = _derive(session, options)
+        PhotometryRepository.store_statistics(session, statistics)
+        PhotometryRepository.store_corrections(session, corrections)
+        sources = measured = [str(row["source_id"]) for row in statistics]
+    candidates = in_context(session, candidates, options)
     if withdrawn:
-        _withdraw(session, withdrawn, {str(row["source_id"]) for row in statistics}, candidates)
+        _withdraw(session, withdrawn, set(measured), candidates)
+    return len(sources), _flag(session, candidates)
+
+
+def _flag(session: Session, candidates: Mapping[str, Candidate]) -> int:
+    """Record candidates; return how many are new."""
     new = [
         CandidateRepository.flag(
             session,
@@ -61,7 +97,7 @@ def update_variability(
         )
         for candidate in candidates.values()
     ]
-    return len(statistics), sum(new)
+    return sum(new)
 
 
 def _withdraw(
@@ -75,9 +111,14 @@ def _withdraw(
     for path, why in mosaics.items():
         on_mosaic = session.scalars(select(Photometry.source_id).where(Photometry.image_path == path))
         reasons.update(dict.fromkeys(on_mosaic, why))
-    for known in session.scalars(select(VariabilityStats).where(VariabilityStats.n_obs > 0)):
-        if known.source_id in reasons and known.source_id not in measured:
-            _empty(known)
+    known = (VariabilityStats.source_id, VariabilityStats.n_obs > 0)
+    lost = [name for name in reasons if name not in measured]
+    emptied = [
+        name
+        for part in in_parts(lost)
+        for name in session.scalars(select(known[0]).where(known[0].in_(part), known[1]))
+    ]
+    empty_statistics(session, emptied, STATISTICS)
     automatic = (ESECandidate.status == "active", ESECandidate.flagged_by == "auto")
     for flagged in session.scalars(select(ESECandidate).where(*automatic)):
         if flagged.source_id in reasons:
@@ -85,127 +126,77 @@ def _withdraw(
     session.flush()
 
 
-def _empty(statistics: VariabilityStats) -> None:
-    """Leave nothing in a row of statistics but the source it is about."""
-    for name in (*STATISTICS, "last_measured_at"):
-        setattr(statistics, name, None)
-    statistics.n_obs, statistics.updated_at = 0, time.time()
-
-
 def _judge_again(flagged: ESECandidate, candidate: Candidate | None, why: str) -> None:
     """Let what is left decide on a candidate."""
     if candidate is not None:
         flagged.significance, flagged.flag_type = candidate.significance, candidate.flag_type
-        flagged.notes = _notes(candidate)
+        flagged.notes, flagged.known_as = _notes(candidate), candidate.known_as
         return
     flagged.status, flagged.dismissed_at = "dismissed", time.time()
-    flagged.notes = json.dumps(_told(flagged.notes) | {"dismissed": f"{why}; without it nothing varies"})
-
-
-def _told(notes: str | None) -> dict[str, object]:
-    """Return notes as a dictionary; a person may have written plain text instead."""
-    try:
-        told = json.loads(notes or "{}")
-    except ValueError:
-        told = notes
-    return told if isinstance(told, dict) else {"notes": told}
+    flagged.notes = json.dumps(told(flagged.notes) | {"dismissed": f"{why}; without it nothing varies"})
 
 
 def _notes(candidate: Candidate) -> str:
-    return json.dumps({"metric": candidate.metric, "mjd": candidate.mjd, "reason": candidate.reason})
+    known = {} if candidate.known_as is None else {"known_as": candidate.known_as}
+    return json.dumps({"metric": candidate.metric, "mjd": candidate.mjd, "reason": candidate.reason} | known)
 
 
 def _derive(
     session: Session, options: PhotometryOptions
-) -> tuple[list[dict[str, str | float | int | None]], dict[str, Candidate]]:
-    """Normalize the rows that count; return each source's statistics, and the candidates by source."""
-    by_source: dict[str, list[Photometry]] = {}
-    for row in _normalized_rows(session, options):
-        by_source.setdefault(row.source_id, []).append(row)
-    statistics, candidates = [], {}
-    for source_id, points in by_source.items():
-        mjd, flux, error = (_column(points, name) for name in ("mjd", "normalized_flux_jy", "normalized_flux_err_jy"))
-        flags = np.array([row.flags or 0 for row in points])
-        curve = clean_lightcurve(source_id, mjd, flux, error, flags)
-        stats = summarize(curve.mjd, curve.flux_jy, curve.flux_err_jy, options)
-        statistics.append(_statistics_row(points[-1], stats))
-        candidate = judge(stats, curve, options)
-        if candidate is not None:
-            candidates[source_id] = candidate
-    return statistics, candidates
-
-
-def _normalized_rows(session: Session, options: PhotometryOptions) -> list[Photometry]:
-    """Mark and return the rows that feed the statistics, by source and time, on the scale of their epochs."""
-    left_out = select(Mosaic.path).where(Mosaic.status.in_(LEFT_OUT))
-    rows = list(
-        session.scalars(
-            select(Photometry)
-            .join(Image, Image.path == Photometry.image_path)
-            .where(Image.type == "mosaic", Photometry.retracted_at.is_(None), Photometry.image_path.not_in(left_out))
-            .order_by(Photometry.source_id, Photometry.mjd, Photometry.image_path)
-        )
-    )
+) -> tuple[list[dict[str, Value]], dict[str, Candidate], list[dict[str, Value]]]:
+    """Normalize all rows that count; return statistics, candidates by source, and the corrections of the epochs."""
+    rows = all_rows(session)
+    rows = rows.select(rows.counts)
     # A row that has since lost to another one of its transit would keep what tells of the order of arrival.
-    session.execute(update(Photometry).values(in_lightcurve=0, normalized_flux_jy=None, normalized_flux_err_jy=None))
-    chosen = _choose(rows)
-    if chosen:
-        _normalize(chosen, options)
-    return chosen
+    nothing = {"in_lightcurve": 0, "normalized_flux_jy": None, "normalized_flux_err_jy": None}
+    session.execute(update(Photometry).values(**nothing))
+    forget_moments(session)
+    rows = rows.select(choose(rows))
+    if not len(rows):
+        return [], {}, []
+    flux, error, corrections = _normalize(rows, options)
+    store_points(session, rows, np.ones(len(rows), np.bool_), (flux, error), [None] * len(rows))
+    names, first = np.unique(rows.source_id, return_index=True)
+    curves = _curves(names, first, rows, flux, error)
+    moments = settle(curves, options)
+    store_moments(session, names.tolist(), COLUMNS, moments)
+    last = rows.select(np.append(first[1:], len(rows)) - 1)
+    candidates = judge_together(curves, statistics_of(moments), unit_vector(last.ra_deg, last.dec_deg), options)
+    return statistics_rows(last, moments), candidates, corrections
 
 
-def _choose(rows: list[Photometry]) -> list[Photometry]:
-    """Mark and return the one row per source and sidereal transit that feeds the statistics."""
-    with np.errstate(divide="ignore"):
-        weight = 1.0 / _column(rows, "local_rms_jyb") ** 2
-    picked = one_per_transit([row.source_id for row in rows], _column(rows, "mjd"), weight)
-    for row, keep in zip(rows, picked, strict=True):
-        row.in_lightcurve = int(keep)
-    return [row for row, keep in zip(rows, picked, strict=True) if keep]
+def _curves(
+    names: NDArray[np.object_], first: NDArray[np.int64], rows: MeasuredRows, flux: FloatArray, error: FloatArray
+) -> list[LightCurve]:
+    ends = np.append(first[1:], len(rows))
+    spans = [slice(begin, end) for begin, end in zip(first, ends, strict=True)]
+    return [
+        clean_lightcurve(str(name), rows.mjd[span], flux[span], error[span], rows.flags[span])
+        for name, span in zip(names, spans, strict=True)
+    ]
 
 
-def _normalize(rows: list[Photometry], options: PhotometryOptions) -> None:
-    """Bring every epoch onto the scale of its reference sources, the source itself left out."""
-    sources = {name: index for index, name in enumerate(dict.fromkeys(row.source_id for row in rows))}
-    epochs = {path: index for index, path in enumerate(dict.fromkeys(row.image_path for row in rows))}
-    shape = (len(sources), len(epochs))
+def _normalize(rows: MeasuredRows, options: PhotometryOptions) -> tuple[FloatArray, FloatArray, list[dict[str, Value]]]:
+    """Bring every epoch onto the scale of its reference sources, the source itself left out.
+
+    Returns normalized fluxes and errors, (n_row,), NaN where there is none, and the scales of the epochs.
+    """
+    names, source = np.unique(rows.source_id, return_inverse=True)
+    paths, epoch = np.unique(rows.image_path, return_inverse=True)
+    shape = (names.size, paths.size)
     flux, error, flags = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64)
-    places = [(sources[row.source_id], epochs[row.image_path]) for row in rows]
-    for place, row in zip(places, rows, strict=True):
-        flux[place] = np.nan if row.flux_jy is None else row.flux_jy
-        error[place] = np.nan if row.flux_err_jy is None else row.flux_err_jy
-        flags[place] = row.flags or 0
-    mask = reference_mask(flux, error, flags, _anchors(rows, sources))
-    scaled, scaled_error, _factors = normalize(flux, error, mask, options)
-    for place, row in zip(places, rows, strict=True):
-        good = np.isfinite(scaled[place]) and np.isfinite(scaled_error[place])
-        row.normalized_flux_jy = float(scaled[place]) if good else None
-        row.normalized_flux_err_jy = float(scaled_error[place]) if good else None
-
-
-def _anchors(rows: list[Photometry], sources: dict[str, int]) -> NDArray[np.bool_]:
-    """Return the sources that are flux calibrators: they set the scale and cannot test it."""
-    ra, dec = np.zeros(len(sources)), np.zeros(len(sources))
-    for row in rows:
-        ra[sources[row.source_id]], dec[sources[row.source_id]] = np.radians(row.ra_deg), np.radians(row.dec_deg)
-    anchors = np.zeros(len(sources), bool)
-    for position in POSITIONS.values():
-        distance = separation(ra, dec, *np.radians(position))
-        anchors |= distance < np.radians(ANCHOR_RADIUS_DEG)
-    return anchors
-
-
-def _column(rows: list[Photometry], name: str) -> FloatArray:
-    return np.array([np.nan if (value := getattr(row, name)) is None else value for row in rows], float)
-
-
-def _statistics_row(row: Photometry, stats: LightCurveStats) -> dict[str, str | float | int | None]:
-    return {
-        "source_id": row.source_id,
-        "ra_deg": row.ra_deg,
-        "dec_deg": row.dec_deg,
-        "nvss_flux_mjy": row.nvss_flux_mjy,
-        "last_measured_at": row.measured_at,
-        "updated_at": time.time(),
-        **{name: getattr(stats, name) for name in STATISTICS},
-    }
+    flux[source, epoch], error[source, epoch], flags[source, epoch] = rows.flux_jy, rows.flux_err_jy, rows.flags
+    ra, dec = np.zeros(names.size), np.zeros(names.size)
+    ra[source], dec[source] = rows.ra_deg, rows.dec_deg
+    places = unit_vector(ra, dec)
+    mask = reference_mask(flux, error, flags, anchors(places))
+    scaled, scaled_error, _factors = normalize(flux, error, mask, options, places)
+    reference = np.where(mask, reference_fluxes(scaled), np.nan)
+    times = dict(zip(rows.image_path, rows.mjd, strict=True))
+    corrections = [
+        correction_row(path, times[path], epoch_correction(flux[:, i], error[:, i], reference, options.systematic))
+        for i, path in enumerate(paths)
+    ]
+    good = np.isfinite(scaled) & np.isfinite(scaled_error)
+    scaled, scaled_error = np.where(good, scaled, np.nan), np.where(good, scaled_error, np.nan)
+    return scaled[source, epoch], scaled_error[source, epoch], corrections

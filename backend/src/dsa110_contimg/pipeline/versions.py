@@ -13,15 +13,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database import get_session
 from dsa110_contimg.database.bulk import in_parts
-from dsa110_contimg.database.models import DataProduct, Mosaic, Photometry, ProductStatus
+from dsa110_contimg.database.light_curve_rows import LEFT_OUT
+from dsa110_contimg.database.models import DataProduct, Mosaic, Photometry, ProductStatus, SubbandFlux
 from dsa110_contimg.naming import parse_mosaic_id
 from dsa110_contimg.options import PhotometryOptions
-from dsa110_contimg.pipeline.variability import LEFT_OUT, update_variability
+from dsa110_contimg.pipeline.variability import update_variability
 
 logger = logging.getLogger(__name__)
 
@@ -132,16 +133,18 @@ def _changes(rows: Sequence[_Row], products: Mapping[str, _Product]) -> dict[str
 def _follow(
     session: Session, changes: dict[str, str], products: Mapping[str, _Product], options: PhotometryOptions
 ) -> None:
-    """Change the statuses of mosaics, mark their photometry, and derive the light curves anew."""
-    withdrawn = {}
+    """Change the statuses of mosaics, mark their photometry, and let the light curves follow."""
+    withdrawn, paths = {}, []
     for mosaic in session.scalars(select(Mosaic).where(Mosaic.name.in_(changes))):
+        paths.append(mosaic.path)
         mosaic.status = changes[mosaic.name]
         if mosaic.status == "retracted":
             product = products[mosaic.name]
             withdrawn[mosaic.path] = f"{mosaic.name} was retracted ({product.reason or 'no reason recorded'})"
             rows = update(Photometry).where(Photometry.image_path == mosaic.path)
             session.execute(rows.values(retracted_at=product.retracted_at))
+            session.execute(delete(SubbandFlux).where(SubbandFlux.image_path == mosaic.path))
         elif mosaic.status == "set_aside":
             withdrawn[mosaic.path] = f"another version of {mosaic.name} counts"
     session.flush()
-    update_variability(session, options, withdrawn)
+    update_variability(session, options, withdrawn, paths)

@@ -34,6 +34,7 @@ from dsa110_contimg.database.models.ingest import (
     QueueState,
     SubbandFile,
 )
+from dsa110_contimg.database.models.injections import InjectedFlux, InjectedSource
 from dsa110_contimg.database.models.master_sources import MasterSourcesBase, Source
 from dsa110_contimg.database.models.products import (
     Image,
@@ -48,6 +49,7 @@ from dsa110_contimg.database.models.sky_history import (
     AlertHistory,
     EpochCorrection,
     ESECandidate,
+    LightCurveMoments,
     MonitoringSource,
     Photometry,
     PhotometryMissing,
@@ -91,9 +93,12 @@ __all__ = [
     "HDF5FileIndex",
     "Image",
     "IngestBase",
+    "InjectedFlux",
+    "InjectedSource",
     "IngestQueue",
     "Job",
     "JobState",
+    "LightCurveMoments",
     "LinkKind",
     "MSIndex",
     "MasterSourcesBase",

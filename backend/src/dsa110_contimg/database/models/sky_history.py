@@ -140,6 +140,35 @@ class VariabilityStats(ProductsBase):
     v_metric: Mapped[float | None]
 
 
+class LightCurveMoments(ProductsBase):
+    """What the statistics of one source rest on: sums that one more point changes, whatever lies behind it."""
+
+    __tablename__ = "light_curve_moments"
+    # Read and written by its key alone: one tree instead of two.
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    n: Mapped[float]
+    origin_jy: Mapped[float | None]
+    level_jy: Mapped[float | None]
+    floor_jy: Mapped[float | None]
+    sum_d: Mapped[float]
+    sum_dd: Mapped[float]
+    sum_w: Mapped[float]
+    sum_wd: Mapped[float]
+    sum_wdd: Mapped[float]
+    sum_v: Mapped[float]
+    sum_vd: Mapped[float]
+    sum_vdd: Mapped[float]
+    min_jy: Mapped[float | None]
+    max_jy: Mapped[float | None]
+    last_mjd: Mapped[float | None]
+    n_settled: Mapped[float]
+    deviation: Mapped[float | None]
+    extreme_mjd: Mapped[float | None]
+    extreme_flux_jy: Mapped[float | None]
+
+
 class ESECandidate(ProductsBase):
     """A source whose light curve awaits a person; at most one active row per source."""
 
@@ -168,6 +197,7 @@ class ESECandidate(ProductsBase):
     status: Mapped[str | None] = mapped_column(server_default=text("'active'"))
     investigated_at: Mapped[float | None]
     dismissed_at: Mapped[float | None]
+    known_as: Mapped[str | None]
 
 
 class TransientCandidate(ProductsBase):
@@ -196,6 +226,7 @@ class TransientCandidate(ProductsBase):
     last_detected_at: Mapped[float | None]
     last_updated: Mapped[float | None]
     notes: Mapped[str | None]
+    known_as: Mapped[str | None]
 
 
 class MonitoringSource(ProductsBase):
