@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 from tests.api.conftest import Add
 
 from dsa110_contimg.cli.serve import serve
+from dsa110_contimg.database import accounts
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.monitoring.metrics import CONTENT_TYPE
 
@@ -39,14 +41,42 @@ def test_it_answers_until_it_is_interrupted(add: Add) -> None:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         assert address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(address, timeout=WAIT_S) as answer:
+        with urllib.request.urlopen(f"{address}api/v1/data-registry", timeout=WAIT_S) as answer:
             assert [item["data_id"] for item in json.load(answer)["items"]] == ["m1"]
-        with urllib.request.urlopen(f"{address.partition('/api')[0]}/metrics", timeout=WAIT_S) as answer:
+        with urllib.request.urlopen(f"{address}metrics", timeout=WAIT_S) as answer:
             assert answer.headers["Content-Type"] == CONTENT_TYPE
             assert re.search(r'contimg_products\{[^}]*status="published"[^}]*\} 1\.0', answer.read().decode())
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=WAIT_S)
-        assert (process.returncode, out, err) == (0, "", "")
+        assert (process.returncode, out) == (0, "")
+        link = re.fullmatch(r"There is no admin yet; .*: http://127.0.0.1:\d+/invitation/([\w-]{43})\n", err)
+        assert link is not None, err
+        assert accounts.invited(link[1]) == "admin"
+
+
+@pytest.mark.usefixtures("installation")
+def test_several_workers_answer_share_sessions_and_stop_in_order() -> None:
+    accounts.accept_invitation(accounts.first_admin(), "a good long password")
+    with contimg("serve", "--port", "0", "--workers", "2") as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(f"{address}login", timeout=WAIT_S) as answer:
+            form = re.search(r'name="csrf_token" value="(\w+)"', answer.read().decode())
+        assert form is not None
+        sent = {"name": "admin", "password": "a good long password", "csrf_token": form[1], "then": "/account"}
+        body = urllib.parse.urlencode(sent).encode()
+        for _ in range(6):
+            with opener.open(f"{address}login", body, timeout=WAIT_S) as answer:
+                assert answer.url == f"{address}account"
+                form = re.search(r'name="csrf_token" value="(\w+)"', answer.read().decode())
+                assert form is not None
+                body = urllib.parse.urlencode({**sent, "csrf_token": form[1]}).encode()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=WAIT_S)
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+        assert "no admin" not in err
 
 
 @pytest.mark.usefixtures("installation")

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     state_dir: Path | None = None
     backup_dir: Path | None = None
     database_url: str | None = None
+    require_login: bool = False
     alert_urls: SecretStr | None = None
     min_free_gb: float = Field(default=50.0, ge=0.0)
     alembic_database: str | None = Field(default=None, validation_alias="DATABASE")
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
         """Where published products live."""
         return self._folder(self.products_dir, "products", "/data/dsa110-contimg/products")
 
-    @property
+    @functools.cached_property
     def state(self) -> Path:
         """Where the databases live."""
         return self._folder(self.state_dir, "state", "/data/dsa110-contimg/state")

@@ -17,6 +17,8 @@
     │   └── TargetError             its published name belongs to another content
     ├── WorkerDiedError             the process that did a job ended in the middle of it
     │   └── TimeLimitError          it was stopped because it took too long
+    ├── AccessError                 a user, token, link or password is not known or may not do this
+    │   └── TooManyAttemptsError    too many logins failed: wait
     └── FencedError                 a newer attempt owns this row: stop and change nothing
 
 Each message is one sentence that names the file or row and the way out.
@@ -106,6 +108,18 @@ class WorkerDiedError(PipelineError):
 
 class TimeLimitError(WorkerDiedError):
     """A job was stopped because it took too long."""
+
+
+class AccessError(PipelineError):
+    """A user, token, link or password is not known or may not do this."""
+
+
+class TooManyAttemptsError(AccessError):
+    """Too many logins failed."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"too many attempts to log in failed: wait {wait_s / 60:.0f} minutes")
+        self.wait_s = wait_s
 
 
 class FencedError(PipelineError):

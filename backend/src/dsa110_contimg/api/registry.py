@@ -63,16 +63,16 @@ class Page(BaseModel):
 @router.get("")
 def list_products(request: Request, response: Response, wanted: Annotated[Listing, Query()]) -> Page:
     """List products in order of registration."""
-    chosen = {"data_type": wanted.type, "status": wanted.status, "tag": wanted.tag, "after": wanted.cursor}
-    with _registry(request) as conn:
+    chosen: dict[str, Any] = {"data_type": wanted.type, "status": wanted.status, "tag": wanted.tag}
+    with opened(request) as conn:
         try:
-            rows = list_data(conn, **chosen, limit=wanted.limit + 1)
+            rows = list_data(conn, **chosen, after=wanted.cursor, limit=wanted.limit + 1)
         except PublishError as error:
             raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
     cursor = rows[wanted.limit - 1].data_id if len(rows) > wanted.limit else None
     if cursor is not None:
         response.headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
-    return Page(items=[_entry(row) for row in rows[: wanted.limit]], next=cursor)
+    return Page(items=[entry_of(row) for row in rows[: wanted.limit]], next=cursor)
 
 
 @router.get("/{data_id}")
@@ -88,21 +88,22 @@ def get_provenance(request: Request, data_id: str) -> dict[str, Any]:
 
 
 def _described(request: Request, data_id: str) -> dict[str, Any]:
-    with _registry(request) as conn:
+    with opened(request) as conn:
         try:
             return describe_product(conn, data_id)
         except UnknownProductError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND, str(error)) from error
 
 
-def _entry(row: ProductRow) -> Entry:
+def entry_of(row: ProductRow) -> Entry:
+    """Return a product for a list."""
     told = {name: getattr(row, name) for name in Entry.model_fields if name != "blockers"}
     done = row.status in {ProductStatus.PUBLISHED, ProductStatus.RETRACTED}
     return Entry(**told, blockers=[] if done else publish_blockers(row))
 
 
 @contextmanager
-def _registry(request: Request) -> Iterator[RegistryConnection]:
+def opened(request: Request) -> Iterator[RegistryConnection]:
     """Open the registry; one that does not exist is not made."""
     path: Path | None = request.app.state.registry_file
     check_registry(path)

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from dsa110_contimg.database import get_session
+from dsa110_contimg.database.candidate_list import flag_by_hand, ranked
 from dsa110_contimg.database.candidate_repository import told
 from dsa110_contimg.database.models import ESECandidate
 from dsa110_contimg.database.repositories import CandidateRepository
-from dsa110_contimg.pipeline.candidate_list import flag_by_hand, ranked
 
 app = typer.Typer(help="Sources that vary, and what was done about them.", no_args_is_help=True)
 

@@ -40,6 +40,8 @@ COMMANDS = {
     "registry": "registry:app",
     "report": "report:app",
     "serve": "serve:serve",
+    "user": "users:app",
+    "token": "tokens:app",
 }
 """Module and function of each command, or the application of several."""
 

@@ -9,25 +9,45 @@ import typer
 
 from dsa110_contimg.errors import ConfigurationError
 
+GRACE_S = 10
+"""How long a stop waits for answers that are under way."""
+APPLICATION = "dsa110_contimg.dashboard.app:create_app"
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another one lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one and prints it.", min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(help="Processes that answer.", min=1, max=64)] = 1,
 ) -> None:
-    """Serve the registry over HTTP, for reading, until it is stopped.
+    """Serve the dashboard, the REST API and the Virtual Observatory's services, until it is stopped.
 
-    Example: contimg serve --port 8000
+    Reading is open, unless PIPELINE_REQUIRE_LOGIN is set. As long as there is no admin, a link is printed with which
+    the first one sets a password; it works once, and for a day.
+
+    Example: contimg serve --port 8000 --workers 2
     """
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
-    from dsa110_contimg.api.app import create_app
+    from dsa110_contimg.api.access import session_key
     from dsa110_contimg.api.registry import check_registry
 
     check_registry(None)
-    config = uvicorn.Config(create_app(), log_level="warning")
+    session_key()
+    config = uvicorn.Config(
+        APPLICATION,
+        factory=True,
+        workers=workers,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
     # The server shuts down in order at Ctrl-C, and then passes it on.
     with _listen(host, port) as listening, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        if workers == 1:
+            uvicorn.Server(config).run(sockets=[listening])
+        else:
+            Multiprocess(config, sockets=[listening]).run()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -40,5 +60,16 @@ def _listen(host: str, port: int) -> socket.socket:
         way_out = "choose another --port" if taken else "check --host and --port"
         raise ConfigurationError(f"cannot listen on {host} port {port} ({error.strerror}): {way_out}") from error
     shown = f"[{host}]" if family is socket.AF_INET6 else host
-    typer.echo(f"http://{shown}:{listening.getsockname()[1]}/api/v1/data-registry")
+    served = f"http://{shown}:{listening.getsockname()[1]}"
+    typer.echo(f"{served}/")
+    _greet(served)
     return listening
+
+
+def _greet(address: str) -> None:
+    """Print the link of the first admin, as long as there is none."""
+    from dsa110_contimg.database import accounts
+
+    if accounts.lacks_admin():
+        link = f"{address}/invitation/{accounts.first_admin()}"
+        typer.echo(f"There is no admin yet; this link makes one, once and within a day: {link}", err=True)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.explanations import is_duplicate
-from dsa110_contimg.database.models import ESECandidate
+from dsa110_contimg.database.models import ESECandidate, TransientCandidate
 from dsa110_contimg.database.upserts import list_page
 from dsa110_contimg.errors import PipelineError
 
@@ -36,6 +36,31 @@ def with_entry(notes: str | None, *, at: float, by: str, did: str, note: str = "
     content = told(notes)
     entry = {"at": at, "by": by, "did": did} | ({"note": note} if note else {})
     return json.dumps(content | {"history": [*content.get("history", []), entry]})
+
+
+def close(
+    session: Session, found: ESECandidate | TransientCandidate, *, status: str, by: str, note: str, now: float
+) -> None:
+    """Mark an active candidate of either kind as investigated or dismissed.
+
+    Raises
+    ------
+    PipelineError
+        If it is closed already, or the status is another one.
+    """
+    if status not in CLOSED:
+        raise PipelineError(f"a candidate is closed as {' or '.join(CLOSED)}, not as {status!r}")
+    model = type(found)
+    moment = "investigated_at" if status == "investigated" else "dismissed_at"
+    values = {
+        "status": status,
+        moment: now,
+        "notes": with_entry(found.notes, at=now, by=by, did=status, note=note),
+    }
+    statement = update(model).where(model.id == found.id, model.status == "active")
+    if session.connection().execute(statement.values(**values)).rowcount != 1:
+        raise PipelineError(f"candidate {found.id} ({found.source_id}) is {found.status} already")
+    session.refresh(found)
 
 
 class CandidateRepository:
@@ -105,19 +130,8 @@ class CandidateRepository:
         PipelineError
             If there is none, it is closed already, or the status is another one.
         """
-        if status not in CLOSED:
-            raise PipelineError(f"a candidate is closed as {' or '.join(CLOSED)}, not as {status!r}")
         found = CandidateRepository.get(session, which)
-        moment = "investigated_at" if status == "investigated" else "dismissed_at"
-        values = {
-            "status": status,
-            moment: now,
-            "notes": with_entry(found.notes, at=now, by=by, did=status, note=note),
-        }
-        statement = update(ESECandidate).where(ESECandidate.id == found.id, ESECandidate.status == "active")
-        if session.connection().execute(statement.values(**values)).rowcount != 1:
-            raise PipelineError(f"candidate {found.id} ({found.source_id}) is {found.status} already")
-        session.refresh(found)
+        close(session, found, status=status, by=by, note=note, now=now)
         return found
 
     @staticmethod

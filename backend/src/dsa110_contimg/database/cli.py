@@ -22,13 +22,9 @@ from typer.core import TyperCommand
 
 from dsa110_contimg.database import fixity
 from dsa110_contimg.database.criteria import publish_blockers
-from dsa110_contimg.database.data_registration import (
-    publish_data_instance,
-    reset_failed,
-    retry_failed,
-    trigger_auto_publish,
-)
+from dsa110_contimg.database.data_registration import reset_failed, retry_failed, trigger_auto_publish
 from dsa110_contimg.database.models import LinkKind, ProductStatus
+from dsa110_contimg.database.product_actions import publish_by_hand, retry_by_hand
 from dsa110_contimg.database.product_entries import link_data, tag_data, untag_data
 from dsa110_contimg.database.product_page import product_page, product_table
 from dsa110_contimg.database.product_paths import Roots
@@ -42,7 +38,7 @@ from dsa110_contimg.database.registry_rows import (
     open_registry,
 )
 from dsa110_contimg.database.session import database_path, on_server
-from dsa110_contimg.errors import ConfigurationError, PipelineError, PublishError
+from dsa110_contimg.errors import ConfigurationError, PipelineError
 from dsa110_contimg.prov_json import prov_document
 
 app = typer.Typer(
@@ -179,13 +175,8 @@ def publish(
     """
     with open_named(db) as conn:
         roots = Roots.configured(products_base)
-        _done(conn, data_id, publish_data_instance(conn, data_id, mode=mode.value, roots=roots, by=by, reason=reason))
+        publish_by_hand(conn, data_id, mode=mode.value, by=by, reason=reason, roots=roots)
         show_product(conn, data_id, as_json=as_json)
-
-
-def _done(conn: RegistryConnection, data_id: str, published: bool) -> None:
-    if not published:
-        raise PublishError(f"product {data_id} is already claimed by {get_data(conn, data_id).owner}")
 
 
 @app.command(cls=_OfProduct)
@@ -208,7 +199,7 @@ def retry(
     roots = Roots.configured(products_base)
     with open_named(db) as conn:
         if data_id is not None:
-            _retry_one(conn, data_id, roots, elsewhere=products_base is not None, reset=reset)
+            retry_by_hand(conn, data_id, reset=reset, elsewhere=products_base is not None, roots=roots)
             show_product(conn, data_id, as_json=as_json)
             return
         failed = list_data(conn, status="failed")
@@ -216,17 +207,6 @@ def retry(
         rows = [get_data(conn, row.data_id) for row in failed]
     _print_list(rows, as_json=as_json)
     raise typer.Exit(0 if all(outcome) else 1)
-
-
-def _retry_one(conn: RegistryConnection, data_id: str, roots: Roots, *, elsewhere: bool, reset: bool) -> None:
-    row = get_data(conn, data_id)
-    if row.status != "failed":
-        raise PublishError(f"product {data_id} is {row.status}, not failed: there is nothing to retry")
-    if reset:
-        reset_failed(conn, data_id)
-    asked = row.noted.get("published_dir")
-    folder = None if asked is None or elsewhere else str(asked)
-    _done(conn, data_id, publish_data_instance(conn, data_id, folder, row.publish_mode or "move", roots=roots))
 
 
 def _retry_all(conn: RegistryConnection, failed: list[ProductRow], roots: Roots, *, reset: bool) -> list[bool]:

@@ -84,6 +84,7 @@ def verify(
     conn: RegistryConnection,
     *,
     since: float | None = None,
+    data_id: str | None = None,
     roots: Roots | None = None,
     tell: Tell = lambda _data_id, _done, _total: None,
 ) -> FixityReport:
@@ -93,16 +94,20 @@ def verify(
     ----------
     since
         Only what was published at that moment (unix s) or later is read; unknown files are looked for always.
+    data_id
+        Only this product is read, and nothing looked for.
     tell
         Called before the files of each product are read.
     """
     report = FixityReport()
     recent = () if since is None else (DataProduct.published_at >= since,)
-    rows = find_rows(conn, DataProduct.status.in_(("published", "retracted")), *recent)
+    named = () if data_id is None else (DataProduct.data_id == data_id,)
+    rows = find_rows(conn, DataProduct.status.in_(("published", "retracted")), *recent, *named)
     for done, row in enumerate(rows):
         tell(row.data_id, done, len(rows))
         _verify_product(conn, row, report)
-    _look_for_unknown_files(conn, (roots or Roots.configured()).products, report)
+    if data_id is None:
+        _look_for_unknown_files(conn, (roots or Roots.configured()).products, report)
     return report
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from sqlalchemy import ClauseElement, ColumnElement, Connection, Executable, bindparam, select
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Executable, bindparam, func, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -117,6 +117,7 @@ class Run(Protocol):
 
 _COLUMNS = [getattr(DataProduct, field.name) for field in fields(ProductRow)]
 _SQLITE = sqlite.dialect(paramstyle="named")
+_COUNTS = select(DataProduct.status, func.count()).group_by(DataProduct.status)
 _ONE = select(*_COLUMNS).where(DataProduct.data_id == bindparam("product"))
 
 
@@ -233,9 +234,15 @@ def read(conn: RegistryConnection, statement: Executable, values: Values | None 
             return _run_on_server(conn, statement, values)
 
 
-def find_rows(conn: RegistryConnection, *conditions: ColumnElement[bool], limit: int | None = None) -> list[ProductRow]:
-    """Return products that meet all conditions, in order of registration."""
-    rows = read(conn, select(*_COLUMNS).where(*conditions).order_by(DataProduct.id).limit(limit))
+def find_rows(
+    conn: RegistryConnection,
+    *conditions: ColumnElement[bool],
+    limit: int | None = None,
+    newest_first: bool = False,
+) -> list[ProductRow]:
+    """Return products that meet all conditions, in order of registration or the other way round."""
+    order = DataProduct.id.desc() if newest_first else DataProduct.id
+    rows = read(conn, select(*_COLUMNS).where(*conditions).order_by(order).limit(limit))
     return [ProductRow(*row) for row in rows]
 
 
@@ -261,10 +268,11 @@ def list_data(
     tag: str | None = None,
     after: str | None = None,
     limit: int | None = None,
+    newest_first: bool = False,
 ) -> list[ProductRow]:
-    """Return products in order of registration, all or those of one type, status or tag.
+    """Return products in order of registration or the other way round, all or those of one type, status or tag.
 
-    A page at a time: those registered after the product `after`, and no more than `limit`.
+    A page at a time: those that come after the product `after` in that order, and no more than `limit`.
 
     Raises
     ------
@@ -283,5 +291,11 @@ def list_data(
         conditions.append(DataProduct.data_id.in_(select(DataTag.data_id).where(DataTag.tag == tag)))
     if after is not None:
         get_data(conn, after)
-        conditions.append(DataProduct.id > select(DataProduct.id).where(DataProduct.data_id == after).scalar_subquery())
-    return find_rows(conn, *conditions, limit=limit)
+        place = select(DataProduct.id).where(DataProduct.data_id == after).scalar_subquery()
+        conditions.append(DataProduct.id < place if newest_first else DataProduct.id > place)
+    return find_rows(conn, *conditions, limit=limit, newest_first=newest_first)
+
+
+def count_data(conn: RegistryConnection) -> dict[str, int]:
+    """Return the number of products by status."""
+    return {str(status): int(number) for status, number in read(conn, _COUNTS)}

@@ -6,23 +6,25 @@ Every connection to a file waits 30 s for a lock, checks foreign keys, and write
 synchronization: a commit survives a power cut. A writing transaction takes the write lock when it begins (BEGIN
 IMMEDIATE), so that it never finds out in the middle that somebody else was faster; a reading one refuses to write.
 
-Connections are not pooled: a worker process that is forked must not inherit one. Statements that say ON CONFLICT
-use `sqlalchemy.dialects.postgresql.insert`, which compiles for both.
+Connections are not pooled: a worker process that is forked must not inherit one. Only who serves readers keeps them
+(`pooled`), since a connection that opens reads the whole schema, which takes longer than most questions. Statements
+that say ON CONFLICT use `sqlalchemy.dialects.postgresql.insert`, which compiles for both.
 """
 
 import functools
 import os
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool, StaticPool
 
-from dsa110_contimg.config import DATABASES, current_settings
+from dsa110_contimg.config import DATABASES, Settings, current_settings
 from dsa110_contimg.database import server
 from dsa110_contimg.database.explanations import LOCK_TIMEOUT_S, explain, explaining, read_only_error, refuses_writing
 from dsa110_contimg.database.models import METADATA
@@ -31,6 +33,7 @@ from dsa110_contimg.errors import ConfigurationError
 __all__ = [
     "connect",
     "create_all",
+    "data_version",
     "database_path",
     "engine_of_file",
     "explain",
@@ -111,9 +114,14 @@ def make_folder(path: Path) -> None:
 
 def database_path(name: str) -> Path:
     """Return the file of a database by its session name."""
+    return _place(name)[1]
+
+
+def _place(name: str) -> tuple[Settings, Path]:
     if name not in DATABASES:
         raise ConfigurationError(f"there is no database {name!r}; there are {', '.join(DATABASES)}")
-    return current_settings().database(name)
+    settings = current_settings()
+    return settings, settings.database(name)
 
 
 def on_server() -> bool:
@@ -128,6 +136,8 @@ def location(name: str) -> str:
 
 
 _engines: dict[tuple[str, bool], Engine] = {}
+_POOL = {"pool_size": 8, "max_overflow": 40}
+"""As many connections as the server has threads for questions that take long."""
 
 
 def _file_engine(path: Path, *, read_only: bool) -> Engine:
@@ -145,12 +155,45 @@ def _file_engine(path: Path, *, read_only: bool) -> Engine:
     return _engines[key]
 
 
-def _server_engine(address: str, name: str, *, read_only: bool) -> Engine:
-    key = (f"{address} {name}", read_only)
+def _pooled_engine(path: Path) -> Engine:
+    """Return an engine to read with, which keeps its connections as long as the file is the same."""
+    key = (f"pooled {path}", True)
+    if key not in _engines:
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: connect(path, read_only=True, any_thread=True),
+            poolclass=QueuePool,
+            hide_parameters=True,
+            **_POOL,
+        )
+        event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN"))
+        event.listen(engine, "connect", lambda _connection, entry: entry.info.update(file=_identity(path)))
+
+        def check(_connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:
+            if entry.info["file"] != _identity(path):
+                raise DisconnectionError(f"{path} was replaced")
+
+        event.listen(engine, "checkout", check)
+        _engines[key] = engine
+    return _engines[key]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what a file that takes another's place has not; None without a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _server_engine(address: str, name: str, *, read_only: bool, pooled: bool = False) -> Engine:
+    key = (f"{'pooled ' if pooled else ''}{address} {name}", read_only)
     if key not in _engines:
         url = server.parse_url(address)
         arguments = server.connect_arguments(url, name, read_only=read_only)
-        engine = create_engine(url, connect_args=arguments, poolclass=NullPool, hide_parameters=True)
+        kept = {"poolclass": QueuePool, "pool_pre_ping": True, **_POOL} if pooled else {"poolclass": NullPool}
+        engine = create_engine(url, connect_args=arguments, hide_parameters=True, **kept)
         event.listen(engine, "connect", server.store_nan_as_null)
         if not read_only:
             event.listen(engine, "first_connect", lambda connection, _record: server.make_schema(connection, name))
@@ -173,7 +216,7 @@ def _begin(connection: Connection, statement: str) -> None:
     connection.exec_driver_sql(statement)
 
 
-def get_engine(name: str, in_memory: bool = False, *, read_only: bool = False) -> Engine:
+def get_engine(name: str, in_memory: bool = False, *, read_only: bool = False, pooled: bool = False) -> Engine:
     """Return the engine of a database, one per file or schema (or one per name in memory).
 
     Parameters
@@ -184,18 +227,22 @@ def get_engine(name: str, in_memory: bool = False, *, read_only: bool = False) -
         A private database that lives until `reset_engines`; foreign keys are not enforced in it.
     read_only
         Connections refuse to write.
+    pooled
+        Keep the connections of readers; never in a process that forks.
 
     Raises
     ------
     ConfigurationError
         If there is no such database, its folder cannot be made, or PIPELINE_DATABASE_URL is no address.
     """
-    path = database_path(name)
+    settings, path = _place(name)
     if in_memory:
         return _memory_engine(name)
-    address = current_settings().database_url
+    address = settings.database_url
     if address is not None:
-        return _server_engine(address, name, read_only=read_only)
+        return _server_engine(address, name, read_only=read_only, pooled=pooled and read_only)
+    if pooled and read_only:
+        return _pooled_engine(path)
     if not read_only:
         make_folder(path)
     return _file_engine(path, read_only=read_only)
@@ -224,7 +271,9 @@ def get_scoped_session(name: str) -> scoped_session[Session]:
 
 
 @contextmanager
-def get_session(name: str, read_only: bool = False, in_memory: bool = False) -> Iterator[Session]:
+def get_session(
+    name: str, read_only: bool = False, in_memory: bool = False, *, pooled: bool = False
+) -> Iterator[Session]:
     """Open a session that commits when the block succeeds and rolls back when it raises.
 
     Parameters
@@ -235,6 +284,8 @@ def get_session(name: str, read_only: bool = False, in_memory: bool = False) -> 
         Refuse to write, and take no write lock.
     in_memory
         Use the private database that `get_engine(name, in_memory=True)` shows.
+    pooled
+        Take one of the connections that are kept for readers (see `get_engine`).
 
     Raises
     ------
@@ -242,10 +293,10 @@ def get_session(name: str, read_only: bool = False, in_memory: bool = False) -> 
         If the database is missing, damaged, not writable, or lacks tables; if its server cannot be reached; if a
         read-only session is to write.
     """
-    path = database_path(name)
-    if not in_memory and not on_server() and not path.exists():
+    settings, path = _place(name)
+    if not in_memory and settings.database_url is None and not path.exists():
         raise ConfigurationError(f"database {path} does not exist: run `contimg init`")
-    session = _factory(get_engine(name, in_memory, read_only=read_only))()
+    session = _factory(get_engine(name, in_memory, read_only=read_only, pooled=pooled))()
     session.info["read_only"] = read_only
     try:
         if in_memory:
@@ -267,6 +318,34 @@ def get_session(name: str, read_only: bool = False, in_memory: bool = False) -> 
         session.close()
 
 
+_watchers: dict[Path, tuple[tuple[int, int] | None, sqlite3.Connection]] = {}
+_watching = threading.Lock()
+
+
+def data_version(name: str) -> Hashable:
+    """Return what changes whenever somebody commits to a database; None where nothing tells: on a server.
+
+    Whoever asks twice and gets the same may trust what was read between. Asking takes microseconds.
+    """
+    settings, path = _place(name)
+    if settings.database_url is not None:
+        return None
+    with _watching:
+        identity = _identity(path)
+        known = _watchers.get(path)
+        if known is None or known[0] != identity:
+            if known is not None:
+                _watchers.pop(path)[1].close()
+            if identity is None:
+                return None
+            known = _watchers[path] = identity, connect(path, read_only=True, any_thread=True)
+        try:
+            number: int = known[1].execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise explain(error, path) or ConfigurationError(f"database {path} cannot be read: {error}") from error
+        return path, identity, id(known[1]), number
+
+
 def may_write(session: Session) -> bool:
     """Return whether a session was opened to write."""
     return not session.info.get("read_only", False)
@@ -285,5 +364,8 @@ def reset_engines() -> None:
     for engine in _engines.values():
         engine.dispose()
     _engines.clear()
+    for _identity_then, watcher in _watchers.values():
+        watcher.close()
+    _watchers.clear()
     _scoped.cache_clear()
     _factory.cache_clear()

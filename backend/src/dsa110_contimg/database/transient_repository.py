@@ -8,7 +8,9 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dsa110_contimg.database.candidate_repository import with_entry
 from dsa110_contimg.database.models import TransientCandidate
+from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.naming import source_name
 
 NEW = "new_source"
@@ -54,6 +56,22 @@ def store_sightings(
             session.delete(row)
     session.flush()
     return touched
+
+
+def get_transient(session: Session, number: int) -> TransientCandidate:
+    """Return a new source by its number; PipelineError if there is none."""
+    found = session.get(TransientCandidate, number)
+    if found is None:
+        raise PipelineError(f"there is no new source {number}: see the list of candidates")
+    return found
+
+
+def note_transient(session: Session, number: int, *, by: str, note: str, now: float) -> TransientCandidate:
+    """Add a note to a new source, closed ones included."""
+    found = get_transient(session, number)
+    found.notes = with_entry(found.notes, at=now, by=by, did="noted", note=note)
+    session.flush()
+    return found
 
 
 def _nearest(rows: Sequence[TransientCandidate], place: Sighting, radius_deg: float) -> TransientCandidate | None:

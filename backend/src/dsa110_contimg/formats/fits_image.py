@@ -13,6 +13,7 @@ may differ in the sixteenth digit). CHECKSUM and DATASUM are checked when loadin
 Standard: FITS 4.0 (2018), Calabretta & Greisen (2002).
 """
 
+import io
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -60,18 +61,29 @@ def save(image: SkyImage, path: Path, *, quantization: float = 0.0) -> Path:
     ConfigurationError
         If a further card cannot be written as FITS.
     """
-    data = np.ascontiguousarray(image.data, np.float32)[None, None]
     if quantization > 0.0 and image.kind in NOISY_KINDS:
-        content = compressed(data, _header(image), quantization)
+        packed = compressed(np.ascontiguousarray(image.data, np.float32)[None, None], _header(image), quantization)
         with replacing(path) as scratch:
-            scratch.write_bytes(content)
+            scratch.write_bytes(packed)
         return path
+    with replacing(path) as scratch:
+        _plain(image).writeto(scratch, output_verify="exception")
+    return path
+
+
+def content(image: SkyImage) -> bytes:
+    """Return the bytes of the file that `save` would write, uncompressed."""
+    written = io.BytesIO()
+    _plain(image).writeto(written, output_verify="exception")
+    return written.getvalue()
+
+
+def _plain(image: SkyImage) -> fits.PrimaryHDU:
+    data = np.ascontiguousarray(image.data, np.float32)[None, None]
     hdu = fits.PrimaryHDU(data, header=_header(image))
     # astropy stamps the time into the comments unless it is given one.
     hdu.add_checksum(when="HDU checksum", checksum_keyword="CHECKSUM", datasum_keyword="DATASUM")
-    with replacing(path) as scratch:
-        hdu.writeto(scratch, output_verify="exception")
-    return path
+    return hdu
 
 
 def load(path: Path) -> SkyImage:

@@ -9,6 +9,8 @@ A pixel of a tile of order k − 1 is the mean of four of order k, of those with
 the noise on an asinh scale, linear within two, in one scale for all tiles. Standard: HiPS 1.0 (2017).
 """
 
+import functools
+import io
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 WIDTH = 512
+ALLSKY_WIDTH = 64
 COLORMAP = "inferno"
 LOW_SIGMA, HIGH_SIGMA, SOFT_SIGMA = 3.0, 500.0, 2.0
 _PER_FOLDER = 10_000
@@ -107,6 +110,35 @@ def draw_tile(path: Path, sigma: float) -> None:
     target = path.with_suffix(".png")
     target.unlink(missing_ok=True)
     picture.save(target, transparency=0)
+
+
+def draw_allsky(folder: Path, order: int = 3) -> bytes:
+    """Return the small pictures of all tiles of an order in one PNG, which atlases load first.
+
+    Each is 64 pixels wide, and they lie in rows of the root of their number, the first tile at the top left.
+    """
+    number = 12 * 4**order
+    columns = int(np.sqrt(number))
+    size = (ALLSKY_WIDTH * columns, ALLSKY_WIDTH * -(-number // columns))
+    whole = Image.new("RGBA", size)
+    for tile in tiles_of(folder, order):
+        path = tile_path(folder, order, tile, "png")
+        if path.exists():
+            with Image.open(path) as picture:
+                small = picture.convert("RGBA").resize((ALLSKY_WIDTH, ALLSKY_WIDTH))
+            row, column = divmod(tile, columns)
+            whole.paste(small, (ALLSKY_WIDTH * column, ALLSKY_WIDTH * row))
+    content = io.BytesIO()
+    whole.save(content, format="PNG", optimize=False)
+    return content.getvalue()
+
+
+@functools.cache
+def blank_tile() -> bytes:
+    """Return the picture of a tile without any value."""
+    content = io.BytesIO()
+    Image.new("P", (WIDTH, WIDTH)).save(content, format="PNG", transparency=0)
+    return content.getvalue()
 
 
 def save_properties(folder: Path, properties: Mapping[str, str | float | int]) -> None:

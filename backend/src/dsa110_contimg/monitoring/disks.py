@@ -21,6 +21,7 @@ class Disk:
     area: str
     free_bytes: int | None
     """None where the folder does not exist or cannot be asked."""
+    total_bytes: int | None = None
 
 
 def measure_disks(settings: Settings) -> list[Disk]:
@@ -28,10 +29,11 @@ def measure_disks(settings: Settings) -> list[Disk]:
     disks = []
     for area in AREAS:
         try:
-            free: int | None = shutil.disk_usage(getattr(settings, area)).free
+            room = shutil.disk_usage(getattr(settings, area))
         except OSError:
-            free = None
-        disks.append(Disk(area, free))
+            disks.append(Disk(area, None))
+        else:
+            disks.append(Disk(area, room.free, room.total))
     return disks
 
 

@@ -27,6 +27,7 @@ from dsa110_contimg.monitoring import census
 from dsa110_contimg.monitoring.backlog import backlog
 from dsa110_contimg.monitoring.census import Arrivals, Progress
 from dsa110_contimg.monitoring.disks import floor_bytes, measure_disks
+from dsa110_contimg.monitoring.throughput import percentile
 from dsa110_contimg.monitoring.watch import last_backup_at
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class RowCollector(Collector):
         self._arrivals = census.arrivals(session, self.now)
         known = {(state.value,): self._arrivals.groups.get(state.value, 0) for state in QueueState}
         steps = {
-            (step, str(percent)): _percentile(values, percent)
+            (step, str(percent)): percentile(values, percent)
             for (step, values), percent in product(census.step_seconds(session).items(), PERCENTILES)
         }
         windows = {("1h",): self._arrivals.hour, ("24h",): self._arrivals.day}
@@ -164,10 +165,6 @@ def _filled(counts: Mapping[tuple[str, str], int], states: Iterable[str]) -> dic
     """Return counts with a zero for every state that a kind is not in, so that a rule sees it begin."""
     kinds = sorted({kind for kind, _state in counts})
     return {(kind, str(state)): counts.get((kind, state), 0) for kind, state in product(kinds, states)}
-
-
-def _percentile(ordered: Sequence[float], percent: int) -> float:
-    return ordered[min(percent * len(ordered) // 100, len(ordered) - 1)]
 
 
 def _file_bytes(path: Path) -> float:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import MetaData
 
+from dsa110_contimg.database.models.access import AccessToken, Account, AuditEntry, Invitation, LoginAttempt, Role
 from dsa110_contimg.database.models.alerts import AlertKind, AlertOutbox, Severity
 from dsa110_contimg.database.models.cal_registry import CalRegistryBase, Caltable
 from dsa110_contimg.database.models.calibrators import (
@@ -73,9 +74,12 @@ METADATA: dict[str, MetaData] = {
 
 __all__ = [
     "METADATA",
+    "AccessToken",
+    "Account",
     "AlertHistory",
     "AlertKind",
     "AlertOutbox",
+    "AuditEntry",
     "BandpassCalibrator",
     "CalRegistryBase",
     "CalibratorsBase",
@@ -96,10 +100,12 @@ __all__ = [
     "InjectedFlux",
     "InjectedSource",
     "IngestQueue",
+    "Invitation",
     "Job",
     "JobState",
     "LightCurveMoments",
     "LinkKind",
+    "LoginAttempt",
     "MSIndex",
     "MasterSourcesBase",
     "MonitoringSource",
@@ -118,6 +124,7 @@ __all__ = [
     "Quarantine",
     "QueueCount",
     "QueueState",
+    "Role",
     "Severity",
     "SkymodelMetadata",
     "Source",

@@ -120,6 +120,7 @@ class VariabilityStats(ProductsBase):
         Index("idx_variability_chi2", "chi2_nu"),
         Index("idx_variability_sigma", "sigma_deviation"),
         Index("idx_variability_last_mjd", "last_mjd"),
+        Index("idx_variability_dec", "dec_deg"),
     )
 
     source_id: Mapped[str] = mapped_column(primary_key=True)
@@ -201,10 +202,14 @@ class ESECandidate(ProductsBase):
 
 
 class TransientCandidate(ProductsBase):
-    """A detection without a catalogue counterpart."""
+    """A detection without a catalogue counterpart; `status` as in `ese_candidates`."""
 
     __tablename__ = "transient_candidates"
-    __table_args__ = (Index("idx_transient_ra_dec", "ra_deg", "dec_deg"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("idx_transient_ra_dec", "ra_deg", "dec_deg"),
+        Index("idx_transient_status", "status"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     source_id: Mapped[str | None]
@@ -227,6 +232,9 @@ class TransientCandidate(ProductsBase):
     last_updated: Mapped[float | None]
     notes: Mapped[str | None]
     known_as: Mapped[str | None]
+    status: Mapped[str | None] = mapped_column(server_default=text("'active'"))
+    investigated_at: Mapped[float | None]
+    dismissed_at: Mapped[float | None]
 
 
 class MonitoringSource(ProductsBase):

@@ -4,9 +4,9 @@ import json
 
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.database.candidate_repository import with_entry
+from dsa110_contimg.database.candidate_repository import CandidateRepository, with_entry
 from dsa110_contimg.database.models import ESECandidate, VariabilityStats
-from dsa110_contimg.database.repositories import CandidateRepository, PhotometryRepository
+from dsa110_contimg.database.photometry_repository import PhotometryRepository
 from dsa110_contimg.errors import PipelineError
 
 ORDER = {"ese": 0, "user": 1, "rapid_change": 2, "variability": 3}
