@@ -24,11 +24,11 @@ TIMES = {
     *("created_at", "updated_at", "stage_updated_at", "processed_at", "measured_at", "last_measured_at"),
     *("received_at", "last_update", "discovered_at", "indexed_at", "registered_at", "staged_at", "published_at"),
     *("mosaicked_at", "flagged_at", "heartbeat_at", "lease_expires_at", "asked_at"),
-    *("closed_at", "calibrated_at", "imaged_at"),
+    *("closed_at", "calibrated_at", "imaged_at", "computed_at", "detected_at", "last_updated"),
 }
 ATTEMPTS = {"attempt", "publish_attempts"}
 OWNERS = {"owner"}
-IDS = {"id"}
+IDS = {"id", "epoch_correction_id"}
 LOST = {"ingest/performance_metrics"}
 """Tables of how long work took: a job that is killed between its result and this note has no time."""
 CARDS = {"PIPECOM", "CHECKSUM"}

@@ -90,5 +90,5 @@ def list_transits(wanted: Annotated[Transits, Query()]) -> TransitList:
     try:
         found = next_transits(strip, start, wanted.days, min_beam=wanted.min_beam)
     except (CalibrationError, BadInputError) as error:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+        raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
     return TransitList(strip_dec_deg=strip, transits=found)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from dsa110_contimg.api.access import Operator, record
 from dsa110_contimg.api.registry import opened
@@ -58,11 +58,20 @@ class Retraction(BaseModel, extra="forbid"):
     successor: Storable | None = Field(None, description="The product that replaces it; else its newer version.")
 
 
+def _written(moment: object) -> object:
+    """Refuse a time that is a number: in which unit nobody knows."""
+    if not isinstance(moment, str | datetime | None):
+        raise ValueError("a time is written as 2026-01-31T12:00:00Z")  # noqa: TRY004 - pydantic's word for bad input
+    return moment
+
+
 class Verification(BaseModel, extra="forbid"):
     """What is read again."""
 
     data_id: Storable | None = Field(None, description="Only this product.")
-    since: datetime | None = Field(None, description="Only what was published since then.")
+    since: Annotated[datetime | None, BeforeValidator(_written)] = Field(
+        None, description="Only what was published since then."
+    )
 
 
 class Explanation(BaseModel):

@@ -329,7 +329,7 @@ def _packed(amplitude: NDArray[np.float32]) -> NDArray[np.float32]:
     filled = np.zeros((n_time, n_group * TOGETHER, n_block * BLOCK), np.float32)
     filled[:, :n_source, :n_chan] = amplitude
     order = filled.reshape(n_time, n_group, TOGETHER, n_block, BLOCK).swapaxes(2, 3)
-    return np.ascontiguousarray(order).reshape(n_time, n_group, -1)
+    return np.ascontiguousarray(order).reshape(n_time, n_group, n_block * TOGETHER * BLOCK)
 
 
 def predict_evenly_spaced(
