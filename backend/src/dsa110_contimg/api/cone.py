@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from dsa110_contimg.api.databases import reading
 from dsa110_contimg.api.sources import SOURCE_COLUMNS
+from dsa110_contimg.api.vo import VOTABLE, BadQuestionError, parameters, row_limit
 from dsa110_contimg.database.source_queries import SEPARATION, SourceFilter, list_sources
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.formats import vosi
@@ -20,26 +21,21 @@ from dsa110_contimg.formats.row_files import Column, to_votable, votable_error
 from dsa110_contimg.visibilities import SkyPosition
 
 router = APIRouter(prefix="/cone", tags=["virtual observatory"])
-VOTABLE = "application/x-votable+xml"
 MOST_ROWS, USUAL_ROWS = 50_000, 10_000
 _UCDS = {"source_id": "ID_MAIN", "ra_deg": "POS_EQ_RA_MAIN", "dec_deg": "POS_EQ_DEC_MAIN"}
 """Version 1.03 asks for these three in the words of the first UCDs."""
 COLUMNS = {name: column._replace(ucd=_UCDS.get(name, column.ucd)) for name, column in SOURCE_COLUMNS.items()}
 _SHORT = ("source_id", "ra_deg", "dec_deg")
 _LEFT_OUT = ("min_flux_jy", "max_flux_jy", "updated_at", "chi2_nu")
-_PARAMETERS = [
-    {"name": name, "in": "query", "required": name != "VERB", "schema": {"type": "string"}, "description": words}
-    for name, words in (
-        ("RA", "Right ascension, ICRS, deg."),
-        ("DEC", "Declination, deg."),
-        ("SR", "Radius, deg; 0 describes the columns only."),
-        ("VERB", "How many columns: 1, 2 or 3."),
-    )
-]
-
-
-class _BadQuestionError(ValueError):
-    """A parameter is missing or cannot be what it is."""
+_PARAMETERS = parameters(
+    {
+        "RA": "Right ascension, ICRS, deg.",
+        "DEC": "Declination, deg.",
+        "SR": "Radius, deg; 0 describes the columns only.",
+        "VERB": "How many columns: 1, 2 or 3.",
+    },
+    required=("RA", "DEC", "SR"),
+)
 
 
 @router.get("", name="cone_search", response_class=Response, openapi_extra={"parameters": _PARAMETERS})
@@ -48,7 +44,7 @@ async def search(request: Request) -> Response:
     asked = {name.upper(): value for name, value in request.query_params.items()}
     try:
         body = await run_in_threadpool(_found, asked)
-    except _BadQuestionError as error:
+    except BadQuestionError as error:
         body = votable_error(str(error))
     return Response(body, media_type=VOTABLE)
 
@@ -56,7 +52,7 @@ async def search(request: Request) -> Response:
 def _found(asked: Mapping[str, str]) -> bytes:
     center, radius_deg = _circle(asked)
     columns = _columns(asked.get("VERB", "2"))
-    limit = _limit(asked.get("MAXREC"))
+    limit = row_limit(asked.get("MAXREC"), USUAL_ROWS, MOST_ROWS)
     rows = []
     if radius_deg > 0.0 and limit > 0:
         with reading("products") as session:
@@ -69,39 +65,31 @@ def _found(asked: Mapping[str, str]) -> bytes:
 def _circle(asked: Mapping[str, str]) -> tuple[SkyPosition, float]:
     ra_deg, dec_deg, radius_deg = (_number(asked, name) for name in ("RA", "DEC", "SR"))
     if not -90.0 <= dec_deg <= 90.0:
-        raise _BadQuestionError(f"DEC is {dec_deg:g}: it lies between -90 and 90")
+        raise BadQuestionError(f"DEC is {dec_deg:g}: it lies between -90 and 90")
     if not -360.0 <= ra_deg <= 360.0:
-        raise _BadQuestionError(f"RA is {ra_deg:g}: it lies between 0 and 360")
+        raise BadQuestionError(f"RA is {ra_deg:g}: it lies between 0 and 360")
     if not 0.0 <= radius_deg <= 180.0:
-        raise _BadQuestionError(f"SR is {radius_deg:g}: it lies between 0 and 180")
+        raise BadQuestionError(f"SR is {radius_deg:g}: it lies between 0 and 180")
     return SkyPosition(ra_deg % 360.0, dec_deg), radius_deg
 
 
 def _number(asked: Mapping[str, str], name: str) -> float:
     if name not in asked:
-        raise _BadQuestionError(f"{name} is missing: RA, DEC and SR are degrees")
+        raise BadQuestionError(f"{name} is missing: RA, DEC and SR are degrees")
     try:
         value = float(asked[name])
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise _BadQuestionError(f"{name} is no number of degrees")
+        raise BadQuestionError(f"{name} is no number of degrees")
     return value
 
 
 def _columns(verbosity: str) -> dict[str, Column]:
     if verbosity not in {"1", "2", "3"}:
-        raise _BadQuestionError("VERB is 1, 2 or 3")
+        raise BadQuestionError("VERB is 1, 2 or 3")
     left_out = {"1": set(COLUMNS) - set(_SHORT), "2": set(_LEFT_OUT), "3": set[str]()}[verbosity]
     return {name: column for name, column in COLUMNS.items() if name not in left_out}
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return USUAL_ROWS
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise _BadQuestionError("MAXREC is a number of rows")
-    return min(int(text), MOST_ROWS)
 
 
 @router.get("/capabilities", response_class=Response)

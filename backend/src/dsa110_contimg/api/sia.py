@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from dsa110_contimg.api.databases import reading
 from dsa110_contimg.api.obscore import COLUMNS, observation, place_of
+from dsa110_contimg.api.vo import VOTABLE, BadQuestionError, parameters, row_limit
 from dsa110_contimg.database.obscore_queries import observations
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.formats import vosi
@@ -21,7 +22,6 @@ from dsa110_contimg.formats.regions import Region, parse_region
 from dsa110_contimg.formats.row_files import to_votable, votable_error
 
 router = APIRouter(prefix="/sia2", tags=["virtual observatory"])
-VOTABLE = "application/x-votable+xml"
 MOST_ROWS, USUAL_ROWS = 10_000, 1_000
 MOST_VALUES = 50
 Row = Mapping[str, Any]
@@ -40,21 +40,16 @@ _WORDS = {
     "INSTRUMENT": "instrument_name", "DPTYPE": "dataproduct_type", "TARGET": "target_name", "FORMAT": "access_format",
 }  # fmt: skip
 _KNOWN = {"POS", "CALIB", "POL", "MAXREC", "RESPONSEFORMAT", "REQUEST", "VERSION", *_OVERLAPS, *_WITHIN, *_WORDS}
-_PARAMETERS = [
-    {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": words}
-    for name, words in (
-        ("POS", "CIRCLE ra dec radius, RANGE ra1 ra2 dec1 dec2 or POLYGON ra dec ..., deg."),
-        ("BAND", "Interval of wavelength, m."),
-        ("TIME", "Interval of MJD (UTC)."),
-        ("CALIB", "2: tiles, 3: mosaics."),
-        ("ID", "Identifier of the publisher."),
-        ("MAXREC", "Most rows; 0 describes the columns only."),
-    )
-]
-
-
-class _BadQuestionError(ValueError):
-    """A parameter cannot be what it is."""
+_PARAMETERS = parameters(
+    {
+        "POS": "CIRCLE ra dec radius, RANGE ra1 ra2 dec1 dec2 or POLYGON ra dec ..., deg.",
+        "BAND": "Interval of wavelength, m.",
+        "TIME": "Interval of MJD (UTC).",
+        "CALIB": "2: tiles, 3: mosaics.",
+        "ID": "Identifier of the publisher.",
+        "MAXREC": "Most rows; 0 describes the columns only.",
+    },
+)
 
 
 @router.get("/query", name="sia_query", response_class=Response, openapi_extra={"parameters": _PARAMETERS})
@@ -96,15 +91,12 @@ def _found(request: Request, asked: Mapping[str, Sequence[str]]) -> bytes:
 def _limit(asked: Mapping[str, Sequence[str]]) -> int:
     unknown = sorted(set(asked) - _KNOWN)
     if unknown:
-        raise _BadQuestionError(f"there is no parameter {unknown[0][:40]!r}; there are {', '.join(sorted(_KNOWN))}")
+        raise BadQuestionError(f"there is no parameter {unknown[0][:40]!r}; there are {', '.join(sorted(_KNOWN))}")
     if any(len(values) > MOST_VALUES for values in asked.values()):
-        raise _BadQuestionError(f"a parameter may be given {MOST_VALUES} times at most")
+        raise BadQuestionError(f"a parameter may be given {MOST_VALUES} times at most")
     if any("\0" in value for values in asked.values() for value in values):
-        raise _BadQuestionError("a value has a character that no image has")
-    text = asked.get("MAXREC", [str(USUAL_ROWS)])[-1]
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise _BadQuestionError("MAXREC is a number of rows")
-    return min(int(text), MOST_ROWS)
+        raise BadQuestionError("a value has a character that no image has")
+    return row_limit(asked.get("MAXREC", [None])[-1], USUAL_ROWS, MOST_ROWS)
 
 
 def _regions(asked: Mapping[str, Sequence[str]]) -> list[Region]:
@@ -150,9 +142,9 @@ def _interval(name: str, text: str) -> Interval:
     except ValueError:
         numbers = []
     if len(numbers) not in {1, 2} or any(math.isnan(number) for number in numbers):
-        raise _BadQuestionError(f"{name} {text[:80]!r} is no interval: it is `low high`, or one number")
+        raise BadQuestionError(f"{name} {text[:80]!r} is no interval: it is `low high`, or one number")
     if numbers[0] > numbers[-1]:
-        raise _BadQuestionError(f"{name} {text[:80]!r} is no interval: its end lies before its beginning")
+        raise BadQuestionError(f"{name} {text[:80]!r} is no interval: its end lies before its beginning")
     return numbers[0], numbers[-1]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsa110_contimg.kernels.coadd import MAD_TO_SIGMA
-from dsa110_contimg.kernels.fluxes import BeamShape, cutouts, fit_offsets, stencil
+from dsa110_contimg.kernels.fluxes import BeamShape, cutouts, fit_offsets, position_errors, stencil
 from dsa110_contimg.kernels.match import neighbor_separation
 from dsa110_contimg.kernels.sphere import direction_cosines
 from dsa110_contimg.mosaic.tiles import Tile
@@ -70,7 +70,7 @@ def measure_offset(tile: Tile, catalog: SkyModel, beam_limit: float) -> TileOffs
     height, shift_x, shift_y = fit_offsets(values, dx, dy, shape)
     snr = height / tile.noise_jy
     found = np.isfinite(shift_x) & (snr >= MIN_SNR)
-    errors = _position_errors(shape)[:, None] / snr[None, found]
+    errors = np.stack(position_errors(shape, snr[found]))
     shifts = np.stack([-shift_x[found], shift_y[found]])
     return _weighted(cell * shifts, cell * errors)
 
@@ -97,14 +97,6 @@ def _fit_sources(tile: Tile, catalog: SkyModel, x: FloatArray, y: FloatArray, be
     expected = catalog.flux_at(frequency)[use, 0] * response
     use[use] = (response >= beam_limit) & (expected >= MIN_SNR * tile.noise_jy)
     return np.asarray(use)
-
-
-def _position_errors(shape: BeamShape) -> FloatArray:
-    """Return the errors (x, y) in pixels of a position at a signal-to-noise ratio of one, shape (2,)."""
-    major, minor = (width / np.sqrt(8.0 * np.log(2.0)) for width in shape[:2])
-    sine, cosine = np.sin(shape.pa_rad), np.cos(shape.pa_rad)
-    axes = [(major * sine) ** 2 + (minor * cosine) ** 2, (major * cosine) ** 2 + (minor * sine) ** 2]
-    return np.asarray(np.sqrt(axes), np.float64)
 
 
 def _weighted(shifts: FloatArray, errors: FloatArray) -> TileOffset | None:
