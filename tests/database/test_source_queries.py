@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from dsa110_contimg.database import get_session, ordering
+from dsa110_contimg.database import get_session
 from dsa110_contimg.database.models import ESECandidate, Photometry, VariabilityStats
-from dsa110_contimg.database.ordering import Place
 from dsa110_contimg.database.repositories import ImageRepository, PhotometryRepository, ms_index_upsert
 from dsa110_contimg.database.source_details import find_named, list_neighbors
 from dsa110_contimg.database.source_queries import (
@@ -25,6 +24,7 @@ from dsa110_contimg.database.source_queries import (
     list_sources,
     place_of,
 )
+from dsa110_contimg.database.source_table import COLUMNS, Place, SourceTable
 from dsa110_contimg.database.variability_queries import eta_v_plane
 from dsa110_contimg.naming import source_name
 from dsa110_contimg.visibilities import SkyPosition
@@ -128,19 +128,64 @@ LIMITS = st.fixed_dictionaries(
 @given(
     limits=LIMITS,
     sort=st.sampled_from([sign + name for name in SORTS for sign in ("", "-")]),
-    few=st.sampled_from([1, 20, 600]),
-    walk=st.sampled_from([3, 50, 1500]),
     limit=st.integers(1, 60),
 )
-def test_any_limits_in_any_order(
-    filled: list[SourceRow], limits: dict[str, Any], sort: str, few: int, walk: int, limit: int
-) -> None:
-    """Whichever way a list is found, it is the same."""
+def test_any_limits_in_any_order(filled: list[SourceRow], limits: dict[str, Any], sort: str, limit: int) -> None:
     wanted = SourceFilter(**limits)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ordering, "FEW", few)
-        patch.setattr(ordering, "WALK", walk)
-        assert [row.source_id for row in follow(wanted, sort, limit)] == expected(filled, wanted, sort)
+    assert [row.source_id for row in follow(wanted, sort, limit)] == expected(filled, wanted, sort)
+
+
+def test_a_list_shows_what_was_committed_last(filled: list[SourceRow]) -> None:
+    """Changed, new and removed sources, in each session; statistics of one moment too."""
+    first, second = filled[0], filled[-1]
+    with get_session("products", read_only=True) as session:
+        assert len(list_sources(session, SourceFilter(), "eta", None, 10_000)) == COUNT
+    with get_session("products") as session:
+        store = PhotometryRepository.store_statistics
+        store(session, [{"source_id": first.source_id, "ra_deg": 1.0, "dec_deg": 2.0, "updated_at": 1.0, "n_obs": 77}])
+        store(session, [{"source_id": "new", "ra_deg": 1.0, "dec_deg": 2.5, "updated_at": 1.0, "eta_metric": 99.0}])
+        session.delete(session.get_one(VariabilityStats, second.source_id))
+        session.flush()
+        assert list_sources(session, SourceFilter(), "-eta", None, 1)[0].source_id == "new"
+    with get_session("products", read_only=True) as session:
+        told = {row.source_id: row for row in list_sources(session, SourceFilter(), "eta", None, 10_000)}
+        assert told[first.source_id].n_obs == 77
+        assert second.source_id not in told
+        assert told["new"].eta == 99.0
+        assert len(told) == COUNT
+
+
+@settings(max_examples=50)
+@given(
+    values=st.lists(st.one_of(st.none(), st.sampled_from([0.0, -1.5, 2.0, 1e300]), st.floats(-9.0, 9.0)), max_size=40),
+    descending=st.booleans(),
+    limit=st.integers(1, 7),
+)
+def test_pages_go_on_where_the_last_ended(values: list[float | None], descending: bool, limit: int) -> None:
+    """Also behind a place whose source is no longer there, and where many values are equal."""
+    names = [f"S{number:02d}" for number in range(len(values))]
+    numbers = np.full((len(COLUMNS), len(values)), np.nan)
+    numbers[COLUMNS.index("eta")] = [math.nan if value is None else value for value in values]
+    table = SourceTable(names, numbers)
+    valued = sorted(((v, n) for v, n in zip(values, names, strict=True) if v is not None), reverse=descending)
+    whole = [n for _v, n in valued] + [n for v, n in zip(values, names, strict=True) if v is None]
+    value_of = dict(zip(names, values, strict=True))
+    for start in range(0, len(whole), limit):
+        after = (value_of[whole[start]], whole[start])
+        behind = [names[row] for row in table.behind(table.order("eta"), descending, after)]
+        assert behind == whole[start + 1 :]
+    for value, name in [(0.5, "S07x"), (None, "S03x")]:
+        # Where a source that is gone stood, the list goes on as if it were there.
+        entries = [(value_of[each], each) for each in whole]
+        behind = [names[row] for row in table.behind(table.order("eta"), descending, (value, name))]
+        assert behind == [each for v, each in entries if follows((v, each), (value, name), descending)]
+
+
+def follows(entry: Place, place: Place, descending: bool) -> bool:
+    """Return whether an entry stands behind a place, those without a value last, in the order of names."""
+    if entry[0] is None or place[0] is None:
+        return entry[0] is None and (place[0] is not None or entry[1] > place[1])
+    return entry < place if descending else entry > place
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dsa110_contimg.api import sources as api
-from dsa110_contimg.api.answers import remembered
 from dsa110_contimg.api.databases import Products, reading
 from dsa110_contimg.api.paging import decode_cursor, encode_cursor
 from dsa110_contimg.api.schemas import Storable
@@ -20,7 +19,8 @@ from dsa110_contimg.dashboard.render import page, unix_of_mjd
 from dsa110_contimg.dashboard.sparklines import sparkline
 from dsa110_contimg.database.lightcurve_queries import Epoch, image_paths, list_epochs, recent_fluxes
 from dsa110_contimg.database.source_details import list_neighbors
-from dsa110_contimg.database.source_queries import SourceRow, active_candidates, count_sources, list_sources, place_of
+from dsa110_contimg.database.source_queries import SourceRow, active_candidates, list_sources, place_of
+from dsa110_contimg.database.source_table import source_table
 from dsa110_contimg.naming import parse_mosaic_id
 from dsa110_contimg.visibilities import SkyPosition
 
@@ -64,7 +64,7 @@ def sources(request: Request) -> Response:
             "rows": shown,
             "sparklines": _sparklines(session, shown),
             "candidates": active_candidates(session, [row.source_id for row in shown]),
-            "total": remembered("sources", ("products",), lambda: count_sources(session)),
+            "total": len(source_table(session).names),
             "next": encode_cursor(*place_of(shown[-1], wanted.order)) if len(found) > wanted.limit else None,
             "exported": _exported(wanted),
             "link": source_link,

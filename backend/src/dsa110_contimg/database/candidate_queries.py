@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from dsa110_contimg.database.candidate_repository import told
 from dsa110_contimg.database.models import ESECandidate, TransientCandidate, VariabilityStats
 from dsa110_contimg.database.ordering import Order, Place, Query, ordered
-from dsa110_contimg.database.source_queries import MJY_PER_JY
+from dsa110_contimg.database.source_table import MJY_PER_JY
 
 STATES = ("active", "investigated", "dismissed")
 VARIABLE, NEW = "variable", "new"

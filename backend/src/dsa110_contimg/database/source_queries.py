@@ -1,33 +1,37 @@
 """Measured sources as readers ask for them: filtered, in any order, by a circle on the sky, page by page.
 
-A source is listed when it has statistics (`variability_stats`). Its rows are read in the order of an index, so that a
-page costs the same wherever it is. A circle of any size goes the same way: the rows are read in parts, and those that
-lie in its box but not in it are left out, until the page is full. Only the order by distance needs all of a circle.
-
-Fluxes are Jy here; the table has mJy.
+A source is listed when it has statistics (`variability_stats`); lists are made from `source_table`, where all of them
+lie as columns. Fluxes are Jy here; the table of the database has mJy.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.bulk import in_parts
-from dsa110_contimg.database.catalog_query import ra_intervals
-from dsa110_contimg.database.models import ESECandidate, VariabilityStats
-from dsa110_contimg.database.ordering import Limits, Order, Place, Query, ordered, ordered_within
+from dsa110_contimg.database.models import ESECandidate
+from dsa110_contimg.database.source_table import COLUMNS, Place, SourceTable, order_of, source_table
 from dsa110_contimg.kernels.sphere import separation
 from dsa110_contimg.visibilities import SkyPosition
 
-MJY_PER_JY = 1000.0
 SEPARATION = "separation_deg"
-_PART = 500
-"""Rows read at once on the way through a circle."""
+SORTS = (
+    "source_id", "ra_deg", "dec_deg", "nvss_flux_jy", "n_obs", "mean_flux_jy", "chi2_nu", "sigma_deviation", "eta", "v",
+    "last_mjd",
+)  # fmt: skip
+"""What a list can be sorted by, ascending, or with a minus sign descending; who has no value comes last."""
 _MARGIN_DEG = 1e-9
-_Stats = VariabilityStats
+_FIRST_PART = 256
+_N_OBS = COLUMNS.index("n_obs")
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Marks = NDArray[np.bool_]
 
 
 class SourceRow(NamedTuple):
@@ -74,42 +78,6 @@ class SourceFilter:
     """True: only those that await a person as candidates; False: only others."""
 
 
-_COLUMNS: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
-    _Stats.source_id,
-    _Stats.ra_deg,
-    _Stats.dec_deg,
-    (_Stats.nvss_flux_mjy / MJY_PER_JY).label("nvss_flux_jy"),
-    _Stats.n_obs,
-    (_Stats.mean_flux_mjy / MJY_PER_JY).label("mean_flux_jy"),
-    (_Stats.std_flux_mjy / MJY_PER_JY).label("std_flux_jy"),
-    (_Stats.min_flux_mjy / MJY_PER_JY).label("min_flux_jy"),
-    (_Stats.max_flux_mjy / MJY_PER_JY).label("max_flux_jy"),
-    _Stats.chi2_nu,
-    _Stats.sigma_deviation,
-    _Stats.eta_metric.label("eta"),
-    _Stats.v_metric.label("v"),
-    _Stats.last_mjd,
-    _Stats.updated_at,
-)
-SORTS: dict[str, InstrumentedAttribute[Any]] = {
-    "source_id": _Stats.source_id,
-    "ra_deg": _Stats.ra_deg,
-    "dec_deg": _Stats.dec_deg,
-    "nvss_flux_jy": _Stats.nvss_flux_mjy,
-    "n_obs": _Stats.n_obs,
-    "mean_flux_jy": _Stats.mean_flux_mjy,
-    "chi2_nu": _Stats.chi2_nu,
-    "sigma_deviation": _Stats.sigma_deviation,
-    "eta": _Stats.eta_metric,
-    "v": _Stats.v_metric,
-    "last_mjd": _Stats.last_mjd,
-}
-"""What a list can be sorted by, ascending, or with a minus sign descending."""
-_WITHOUT_INDEX = {"ra_deg", "nvss_flux_jy", "n_obs", "mean_flux_jy", "eta", "v"}
-"""Each further index would make every epoch's update of the statistics a third slower."""
-_IN_JY = {"nvss_flux_jy", "mean_flux_jy"}
-
-
 def list_sources(session: Session, wanted: SourceFilter, sort: str, after: Place | None, limit: int) -> list[SourceRow]:
     """Return the sources behind a place in a list, at most `limit`.
 
@@ -126,23 +94,22 @@ def list_sources(session: Session, wanted: SourceFilter, sort: str, after: Place
     limit
         Most rows; one more than a page shows tells whether there is another.
     """
-    if sort.removeprefix("-") == SEPARATION:
-        return _by_distance(session, wanted, sort.startswith("-"), after, limit)
-    name = sort.removeprefix("-")
-    order = Order(SORTS[name], _Stats.source_id, sort.startswith("-"), name not in _WITHOUT_INDEX)
-    place = _stored(sort, after)
-    if wanted.center is None:
-        query = select(*_COLUMNS).where(*_other_conditions(wanted))
-        listed = ordered_within(session, query, _limits(wanted), order, place, limit)
-        return [SourceRow(*row) for row in listed]
-    query = select(*_COLUMNS).where(*_conditions(wanted))
-    found: list[SourceRow] = []
-    while True:
-        rows = [SourceRow(*row) for row in ordered(session, query, order, place, _PART)]
-        found += _inside(rows, wanted.center, wanted.radius_deg)
-        if len(rows) < _PART or len(found) >= limit:
-            return found[:limit]
-        place = _stored(sort, place_of(rows[-1], sort))
+    table = source_table(session)
+    name, descending = sort.removeprefix("-"), sort.startswith("-")
+    among, apart = _among(session, table, wanted), None
+    if wanted.center is not None:
+        apart = _distances(table, wanted.center, wanted.radius_deg)
+        among &= np.isfinite(apart)
+    if name == "source_id":
+        rows = table.by_name(descending, after)
+    elif name != SEPARATION:
+        rows = table.behind(table.order(name), descending, after)
+    elif apart is not None:
+        inside = np.flatnonzero(among)
+        rows = table.behind(order_of(apart[inside], inside), descending, after)
+    else:
+        return []
+    return _told(table, _first(table, rows, _limits(wanted), among, limit), apart)
 
 
 def place_of(row: SourceRow, sort: str) -> Place:
@@ -150,27 +117,11 @@ def place_of(row: SourceRow, sort: str) -> Place:
     return getattr(row, sort.removeprefix("-")), row.source_id
 
 
-def _stored(sort: str, place: Place | None) -> Place | None:
-    """Return a place as the table has it: the list tells fluxes in Jy."""
-    if place is None or place[0] is None or sort.removeprefix("-") not in _IN_JY:
-        return place
-    # A product of two floats may differ from what is stored by its last digit: what was told decides which one it was.
-    told = float(place[0])
-    near = told * MJY_PER_JY
-    exact = next((each for each in (near, math.nextafter(near, -math.inf), math.nextafter(near, math.inf))
-                  if each / MJY_PER_JY == told), near)  # fmt: skip
-    return exact, place[1]
-
-
 def get_statistics(session: Session, source_id: str) -> SourceRow | None:
     """Return one source by its name in full."""
-    row = session.execute(select(*_COLUMNS).where(_Stats.source_id == source_id)).first()
-    return None if row is None else SourceRow(*row)
-
-
-def count_sources(session: Session) -> int:
-    """Return how many sources have statistics."""
-    return session.scalar(select(func.count()).select_from(_Stats)) or 0
+    table = source_table(session)
+    found = _told(table, np.flatnonzero(table.marked([source_id])), None)
+    return found[0] if found else None
 
 
 def active_candidates(session: Session, names: list[str]) -> dict[str, int]:
@@ -183,85 +134,65 @@ def active_candidates(session: Session, names: list[str]) -> dict[str, int]:
     }
 
 
-def _limits(wanted: SourceFilter) -> list[Limits]:
-    """Return the limits on columns that have an index."""
-    asked = [
-        Limits(_Stats.eta_metric, wanted.min_eta),
-        Limits(_Stats.v_metric, wanted.min_v),
-        Limits(_Stats.sigma_deviation, wanted.min_sigma),
-        Limits(_Stats.chi2_nu, wanted.min_chi2_nu),
-        Limits(_Stats.mean_flux_mjy, _mjy(wanted.min_flux_jy), _mjy(wanted.max_flux_jy)),
-        Limits(_Stats.dec_deg, wanted.min_dec_deg, wanted.max_dec_deg),
-    ]
-    return [each for each in asked if (each.low, each.high) != (None, None)]
+def _limits(wanted: SourceFilter) -> dict[str, tuple[float | None, float | None]]:
+    """Return the least and the largest value of columns that are limited, both included."""
+    asked = {
+        "eta": (wanted.min_eta, None),
+        "v": (wanted.min_v, None),
+        "sigma_deviation": (wanted.min_sigma, None),
+        "chi2_nu": (wanted.min_chi2_nu, None),
+        "mean_flux_jy": (wanted.min_flux_jy, wanted.max_flux_jy),
+        "dec_deg": (wanted.min_dec_deg, wanted.max_dec_deg),
+        "n_obs": (wanted.min_n_obs, None),
+    }
+    return {name: limits for name, limits in asked.items() if limits != (None, None)}
 
 
-def _conditions(wanted: SourceFilter) -> list[ColumnElement[bool]]:
-    """Return all conditions that the database checks; a circle's is its box."""
-    return [*(each.condition() for each in _limits(wanted)), *_other_conditions(wanted)]
-
-
-def _other_conditions(wanted: SourceFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on names, on what has no index, and the box of a circle."""
-    asked: list[ColumnElement[bool]] = []
-    if wanted.min_n_obs is not None:
-        asked.append(_Stats.n_obs >= wanted.min_n_obs)
-    if wanted.names is not None:
-        asked.append(_Stats.source_id.in_(wanted.names))
+def _among(session: Session, table: SourceTable, wanted: SourceFilter) -> Marks:
+    """Return which rows have one of the names, and are a candidate or none, as asked, (n_source,)."""
+    among = np.ones(len(table.names), bool) if wanted.names is None else table.marked(wanted.names)
     if wanted.candidate is not None:
         active = select(ESECandidate.source_id).where(ESECandidate.status == "active")
-        asked.append(_Stats.source_id.in_(active) if wanted.candidate else _Stats.source_id.not_in(active))
-    if wanted.center is not None:
-        asked.append(_box(wanted.center, wanted.radius_deg))
-    return asked
+        among &= table.marked(session.scalars(active)) == wanted.candidate
+    return among
 
 
-def _mjy(flux_jy: float | None) -> float | None:
-    return None if flux_jy is None else flux_jy * MJY_PER_JY
+def _first(
+    table: SourceTable,
+    rows: IntArray,
+    limits: Mapping[str, tuple[float | None, float | None]],
+    among: Marks,
+    limit: int,
+) -> IntArray:
+    """Return the first of some rows that are marked and within limits: a page is full long before the table ends."""
+    found, start, size = [np.empty(0, np.int64)], 0, _FIRST_PART
+    while start < len(rows) and sum(map(len, found)) < limit:
+        part = rows[start : start + size]
+        kept = among[part]
+        for name, (low, high) in limits.items():
+            values = table.column(name)[part]
+            # What has no value is within no limits: no comparison with NaN is true.
+            kept &= (values >= (-np.inf if low is None else low)) & (values <= (np.inf if high is None else high))
+        found.append(part[kept])
+        start, size = start + size, 4 * size
+    return np.concatenate(found)[:limit]
 
 
-def _box(center: SkyPosition, radius_deg: float) -> ColumnElement[bool]:
-    reach = radius_deg + _MARGIN_DEG
-    sides = [_Stats.ra_deg.between(low, high) for low, high in ra_intervals(center, radius_deg)]
-    return and_(_Stats.dec_deg.between(center.dec_deg - reach, center.dec_deg + reach), or_(*sides))
+def _distances(table: SourceTable, center: SkyPosition, radius_deg: float) -> FloatArray:
+    """Return how far the sources in a circle lie from its center, deg, (n_source,); NaN for those that do not."""
+    apart = np.full(len(table.names), np.nan)
+    near = np.flatnonzero(np.abs(table.column("dec_deg") - center.dec_deg) <= radius_deg + _MARGIN_DEG)
+    ra, dec = (np.radians(table.column(name)[near]) for name in ("ra_deg", "dec_deg"))
+    away = np.degrees(separation(math.radians(center.ra_deg), math.radians(center.dec_deg), ra, dec))
+    apart[near] = np.where(away <= radius_deg, away, np.nan)
+    return apart
 
 
-def _distances(center: SkyPosition, places: list[tuple[float, float]]) -> list[float]:
-    ra, dec = np.radians(np.array(places, dtype=float).reshape(-1, 2)).T
-    told: list[float] = np.degrees(
-        separation(math.radians(center.ra_deg), math.radians(center.dec_deg), ra, dec)
-    ).tolist()
+def _told(table: SourceTable, rows: IntArray, apart: FloatArray | None) -> list[SourceRow]:
+    away = np.full(len(rows), np.nan) if apart is None else apart[rows]
+    told = []
+    for row, *numbers in zip(rows, *table.numbers[:, rows].tolist(), away.tolist(), strict=True):
+        cells: list[Any] = [None if value != value else value for value in numbers]
+        cells[_N_OBS] = None if cells[_N_OBS] is None else int(cells[_N_OBS])
+        told.append(SourceRow(table.names[row], *cells))
     return told
-
-
-def _inside(rows: list[SourceRow], center: SkyPosition, radius_deg: float) -> list[SourceRow]:
-    apart = _distances(center, [(row.ra_deg, row.dec_deg) for row in rows])
-    return [row._replace(separation_deg=away) for row, away in zip(rows, apart, strict=True) if away <= radius_deg]
-
-
-def _by_distance(
-    session: Session, wanted: SourceFilter, descending: bool, after: Place | None, limit: int
-) -> list[SourceRow]:
-    """Return a page of a circle in the order of distance: its positions are all read, its rows only as asked."""
-    if wanted.center is None:
-        return []
-    places = session.execute(select(_Stats.ra_deg, _Stats.dec_deg, _Stats.source_id).where(*_conditions(wanted))).all()
-    apart = _distances(wanted.center, [(row[0], row[1]) for row in places])
-    inside = sorted(
-        ((away, row[2]) for away, row in zip(apart, places, strict=True) if away <= wanted.radius_deg),
-        reverse=descending,
-    )
-    if after is not None and after[0] is not None:
-        last = (float(after[0]), str(after[1]))
-        inside = [each for each in inside if (each < last if descending else each > last)]
-    away_of = {name: away for away, name in inside[:limit]}
-    rows = _rows_of(session, select(*_COLUMNS), list(away_of))
-    return [rows[name]._replace(separation_deg=away) for name, away in away_of.items() if name in rows]
-
-
-def _rows_of(session: Session, query: Query, names: list[str]) -> dict[str, SourceRow]:
-    return {
-        row[0]: SourceRow(*row)
-        for part in in_parts(names)
-        for row in session.execute(query.where(_Stats.source_id.in_(part)))
-    }

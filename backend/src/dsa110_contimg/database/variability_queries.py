@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.database.models import VariabilityStats
+from dsa110_contimg.database.source_table import source_table
 
 OUTSIDE_SIGMA = 3.0
 FEWEST = 20
@@ -47,13 +46,15 @@ class Plane(NamedTuple):
 
 def eta_v_plane(session: Session) -> Plane:
     """Return the sources that have both statistics, thinned where they are many."""
-    eta, v = VariabilityStats.eta_metric, VariabilityStats.v_metric
-    query = select(VariabilityStats.source_id, eta, v).where(eta.is_not(None), v.is_not(None), eta > 0.0, v > 0.0)
-    rows = session.execute(query.order_by(eta.desc(), VariabilityStats.source_id)).all()
-    if not rows:
+    table = source_table(session)
+    eta, v = table.column("eta"), table.column("v")
+    both = np.flatnonzero((eta > 0.0) & (v > 0.0))
+    if not len(both):
         return Plane([], 0, 0, None, None)
-    plane = np.log10(np.array([(row[1], row[2]) for row in rows], dtype=float))
-    points = [PlanePoint(rows[index][0], rows[index][1] or 0.0, rows[index][2] or 0.0) for index in _thinned(plane)]
+    rows = both[np.argsort(-eta[both], kind="stable")]
+    plane = np.log10(np.stack([eta[rows], v[rows]], axis=1))
+    shown = rows[_thinned(plane)]
+    points = [PlanePoint(table.names[row], float(eta[row]), float(v[row])) for row in shown]
     if len(rows) < FEWEST:
         return Plane(points, len(rows), 0, None, None)
     lines = _lines(plane)
@@ -67,13 +68,11 @@ def _lines(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(middle + OUTSIDE_SIGMA * width)
 
 
-def _thinned(plane: NDArray[np.float64]) -> list[int]:
+def _thinned(plane: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return some row of each cell of a plane (n, 2), and the first rows anyway."""
     low, high = plane.min(axis=0), plane.max(axis=0)
     cell = np.floor((plane - low) / np.maximum(high - low, 1e-9) * (_CELLS - 1e-6)).astype(np.int64)
     # In the order of eta the first of each cell would all lie on its edge, and the cells would show as stripes.
     mixed = np.random.default_rng(0).permutation(len(plane))
     _cells, first = np.unique((cell[:, 0] * _CELLS + cell[:, 1])[mixed], return_index=True)
-    kept = np.union1d(mixed[first], np.arange(min(_ALWAYS, len(plane))))
-    told: list[int] = kept.tolist()
-    return told
+    return np.union1d(mixed[first], np.arange(min(_ALWAYS, len(plane))))
