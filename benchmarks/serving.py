@@ -1,6 +1,7 @@
 """The interface over HTTP beside datasette, on one file: lists of sources, light curves, photometry and mosaics.
 
     python benchmarks/serving.py [--rows 1000000] [--sources 50000] [--clients 50] [--seconds 8] [--keep FOLDER]
+                                 [--only lists]
 
 A database of that size is filled (seeded, one minute), `contimg serve --workers 2` and datasette (of the peers'
 environment, `make bench-peers`) are started on it, and as many clients as asked, in a process of their own, ask one and
@@ -181,6 +182,7 @@ SORTS = {
     "chi2_nu": "chi2_nu",
     "last_mjd": "last_mjd",
 }
+MOSAIC_SORTS = {"time": "start_mjd", "created": "created_at", "noise": "noise_jy", "sources": "n_sources"}
 SOURCE_SQL = (
     "select source_id, ra_deg, dec_deg, nvss_flux_mjy / 1000.0 as nvss_flux_jy, n_obs,"
     " mean_flux_mjy / 1000.0 as mean_flux_jy,"
@@ -198,6 +200,17 @@ CURVE_SQL = (
     " e.image_path = p.image_path left join images i on i.path = p.image_path where p.mjd is not null"
     " and in_lightcurve = 1"
     " and p.retracted_at is null and p.source_id = :source order by p.mjd, p.id"
+)
+MEASUREMENT_SQL = (
+    "select p.id, source_id, i.id as image_id, p.mjd, p.ra_deg, p.dec_deg, peak_jyb, peak_err_jyb, p.flux_jy,"
+    " p.flux_err_jy, normalized_flux_jy, normalized_flux_err_jy, upper_limit_jyb, local_rms_jyb, snr, flags,"
+    " pb_response, in_lightcurve, retracted_at, measured_at from photometry p left join images i on i.path ="
+    " p.image_path where p.mjd >= :since order by p.mjd, p.id limit 50"
+)
+MOSAIC_SQL = (
+    "select name, created_at as created_at_unix, start_mjd, end_mjd, center_ra_deg, center_dec_deg, dec_min_deg,"
+    " dec_max_deg, noise_jy, beam_major_arcsec, beam_minor_arcsec, beam_pa_deg, integration_sec, n_images, n_sources"
+    " from mosaics where noise_jy <= :noise order by {column} desc, id desc limit 50"
 )
 Pair = tuple[str, str]
 """The address of a question at our server and at datasette's."""
@@ -229,6 +242,22 @@ def curve_questions(rng: random.Random, names: list[str], count: int) -> list[Pa
     ]
 
 
+def measurement_questions(rng: random.Random, _names: list[str], count: int) -> list[Pair]:
+    """Measurements since a time that is never twice the same."""
+    times = [rng.uniform(60000.0, 60490.0) for _ in range(count)]
+    return [(f"/api/v1/photometry?sort=mjd&min_mjd={mjd!r}", peer(MEASUREMENT_SQL, since=mjd)) for mjd in times]
+
+
+def mosaic_questions(rng: random.Random, _names: list[str], count: int) -> list[Pair]:
+    """Mosaics in some order, below a noise that is never twice the same."""
+    asked = []
+    for _ in range(count):
+        (name, column), noise = rng.choice(list(MOSAIC_SORTS.items())), rng.uniform(5e-4, 1e-3)
+        ours = f"/api/v1/mosaics?sort=-{name}&noise_max_jy={noise!r}"
+        asked.append((ours, peer(MOSAIC_SQL.format(column=column), noise=noise)))
+    return asked
+
+
 def again(
     questions: Callable[[random.Random, list[str], int], list[Pair]], count: int
 ) -> Callable[[random.Random, list[str], int], list[Pair]]:
@@ -239,6 +268,8 @@ def again(
 QUESTIONS = {
     "lists": list_questions,
     "light curves": curve_questions,
+    "measurements": measurement_questions,
+    "mosaics": mosaic_questions,
     "lists again (20)": again(list_questions, 20),
     "light curves again (200)": again(curve_questions, 200),
 }
@@ -356,6 +387,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder for the database, which is used again")
     parser.add_argument("--datasette", default=".venv-peers/bin/datasette", help="the peer's program")
+    parser.add_argument("--only", help="only these questions, by the beginning of their name")
     asked = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
@@ -376,6 +408,8 @@ def compare(asked: argparse.Namespace, names: list[str]) -> None:
     if not has_peer:
         print(f"{asked.datasette} is not there (make bench-peers): no peer")
     for what, make in QUESTIONS.items():
+        if asked.only is not None and not what.startswith(asked.only):
+            continue
         questions = make(random.Random(SEED), names, 60_000)
         mine, other = [], []
         with ExitStack() as stack:

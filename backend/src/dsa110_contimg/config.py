@@ -108,14 +108,26 @@ class Settings(BaseSettings):
         return (self.root / below_root).resolve() if self.root is not None else Path(default)
 
 
+def _variables() -> tuple[str, ...]:
+    """Return the names of all variables that a setting may have."""
+    names = []
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias or f"PIPELINE_{name.upper()}"
+        names += [str(one) for one in (alias.choices if isinstance(alias, AliasChoices) else [alias])]
+    return tuple(names)
+
+
+_VARIABLES = _variables()
+
+
 @functools.lru_cache(maxsize=4)
-def _read(_environment: tuple[tuple[str, str], ...]) -> Settings:
+def _read(_values: tuple[str | None, ...]) -> Settings:
     return Settings()
 
 
 def current_settings() -> Settings:
-    """Return the settings of the environment as it is now; it is read again only after it changed."""
-    return _read(tuple(os.environ.items()))
+    """Return the settings of the environment as it is now; it is read again only after one of them changed."""
+    return _read(tuple(map(os.environ.get, _VARIABLES)))
 
 
 def child_environment(**additions: str) -> dict[str, str]:

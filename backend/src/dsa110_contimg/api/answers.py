@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from dsa110_contimg.api.conditional import weak_tag
+from dsa110_contimg.api.paging import next_link
 from dsa110_contimg.database.session import data_version
 
 JSON = "application/json"
@@ -106,9 +108,10 @@ def json_bytes(content: object) -> bytes:
     return to_json(content, inf_nan_mode="null")
 
 
-def page_bytes(items: Iterable[Mapping[str, Any]], cursor: str | None) -> bytes:
-    """Return a page of a list as JSON."""
-    return json_bytes({"items": list(items), "next": cursor})
+def page_answer(request: Request, items: Iterable[Mapping[str, Any] | BaseModel], cursor: str | None) -> Answer:
+    """Return a page of a list as JSON; its Link header says where the next one is."""
+    headers = {} if cursor is None else {"Link": next_link(request, cursor)}
+    return Answer(json_bytes({"items": list(items), "next": cursor}), headers=headers)
 
 
 def attachment(body: bytes, media_type: str, filename: str) -> Answer:

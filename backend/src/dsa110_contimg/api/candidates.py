@@ -12,7 +12,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from dsa110_contimg.api.access import Operator, record
-from dsa110_contimg.api.answers import Answer, answer, json_bytes, page_bytes
+from dsa110_contimg.api.answers import Answer, answer, json_bytes, page_answer
 from dsa110_contimg.api.databases import reading
 from dsa110_contimg.api.paging import Page, Paged, decode_cursor, encode_cursor
 from dsa110_contimg.api.schemas import Storable, Words
@@ -113,10 +113,7 @@ def _listed(request: Request, wanted: CandidateListing) -> Answer:
         rows = list_candidates(session, wanted.kind, status, wanted.sort, after, wanted.limit + 1)
     shown = rows[: wanted.limit]
     cursor = encode_cursor(*place_of(shown[-1], wanted.sort)) if len(rows) > wanted.limit else None
-    headers = {}
-    if cursor is not None:
-        headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
-    return Answer(page_bytes(map(told, shown), cursor), headers=headers)
+    return page_answer(request, map(told, shown), cursor)
 
 
 @router.get("/{kind}/{number}", response_model=CandidateItem)

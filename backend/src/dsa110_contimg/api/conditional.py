@@ -61,7 +61,8 @@ class _Tagging:
 
     async def _finish(self, start: Message, body: bytes) -> None:
         headers = MutableHeaders(scope=start)
-        tag = headers.setdefault("etag", weak_tag(body))
+        tag = headers.get("etag") or weak_tag(body)
+        headers["etag"] = tag
         headers.setdefault("cache-control", "private, no-cache")
         if matches(self.asked, tag):
             del headers["content-length"]

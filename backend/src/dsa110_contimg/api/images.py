@@ -12,9 +12,10 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from dsa110_contimg.api.databases import Products
+from dsa110_contimg.api.answers import Answer, answer, page_answer
+from dsa110_contimg.api.databases import Products, reading
 from dsa110_contimg.api.files import data_roots, locate, send_file
-from dsa110_contimg.api.paging import Page, link_next, page_of
+from dsa110_contimg.api.paging import Page, page_of
 from dsa110_contimg.api.pictures import (
     PREVIEW_PIXELS,
     Cutout,
@@ -93,17 +94,19 @@ class ImageDetail(ImageEntry):
     files: dict[str, int] = Field(description="The ids of all images of this tile, by kind.")
 
 
-@router.get("")
-def list_of_images(
-    request: Request, response: Response, session: Products, wanted: Annotated[ImageQuery, Query()]
-) -> Page[ImageEntry]:
+@router.get("", response_model=Page[ImageEntry])
+async def list_of_images(request: Request, wanted: Annotated[ImageQuery, Query()]) -> Response:
     """List images, the newest data first."""
-    page = images_page(session, wanted)
-    link_next(request, response, page.next)
-    return page
+
+    def make() -> Answer:
+        with reading("products") as session:
+            page = images_page(session, wanted)
+        return page_answer(request, page.items, page.next)
+
+    return await answer(request, ("products",), make)
 
 
-def images_page(session: Session, wanted: ImageQuery) -> Page[ImageEntry]:
+def images_page(session: Session, wanted: ImageQuery) -> Page[dict[str, Any]]:
     """Return a page of images."""
     kind = None if wanted.kind in {None, "all"} else wanted.kind
     after = key_behind(wanted.cursor)
@@ -111,17 +114,18 @@ def images_page(session: Session, wanted: ImageQuery) -> Page[ImageEntry]:
     return page_of(rows, wanted.limit, lambda row: image_key(row, wanted.sort), entry_of)
 
 
-def entry_of(row: ImageRow) -> ImageEntry:
-    """Return an image for a list."""
-    told = row._asdict()
-    shared = {name: told[name] for name in ImageEntry.model_fields if name in told}
-    return ImageEntry(
-        **shared,
-        kind=row.type,
-        verdict=row.verdict,
-        created_at_unix=row.created_at,
-        removed_at_unix=row.removed_at,
-    )
+_SHARED = [name for name in ImageEntry.model_fields if name in ImageRow._fields]
+
+
+def entry_of(row: ImageRow) -> dict[str, Any]:
+    """Return an image as an `ImageEntry` has it."""
+    told = {name: getattr(row, name) for name in _SHARED}
+    return told | {
+        "kind": row.type,
+        "verdict": row.verdict,
+        "created_at_unix": row.created_at,
+        "removed_at_unix": row.removed_at,
+    }
 
 
 @router.get("/{image_id}")
@@ -132,7 +136,7 @@ def show_image(session: Products, image_id: RowId) -> ImageDetail:
     shared = {name: told[name] for name in ImageDetail.model_fields if name in told and name != "pbcor"}
     measured, limits = count_measured(session, row.path)
     return ImageDetail(
-        **shared | entry_of(row).model_dump(),
+        **shared | entry_of(row),
         pbcor=bool(row.pbcor),
         calibration_tables=row.calibration_tables,
         n_measured=measured,

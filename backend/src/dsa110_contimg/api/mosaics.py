@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from dsa110_contimg import naming
+from dsa110_contimg.api.answers import Answer, answer, page_answer
 from dsa110_contimg.api.databases import Products, Registry, reading
 from dsa110_contimg.api.files import data_roots, send_file
-from dsa110_contimg.api.paging import Page, link_next, page_of
+from dsa110_contimg.api.paging import Page, page_of
 from dsa110_contimg.api.pictures import (
     MAX_PIXELS,
     PREVIEW_PIXELS,
@@ -133,20 +134,19 @@ class MosaicDetail(MosaicEntry):
     artifacts: list[Artifact]
 
 
-@router.get("")
-def list_of_mosaics(
-    request: Request,
-    response: Response,
-    session: Products,
-    wanted: Annotated[MosaicQuery, Query()],
-) -> Page[MosaicEntry]:
+@router.get("", response_model=Page[MosaicEntry])
+async def list_of_mosaics(request: Request, wanted: Annotated[MosaicQuery, Query()]) -> Response:
     """List mosaics, the newest data first."""
-    page = mosaics_page(session, wanted)
-    link_next(request, response, page.next)
-    return page
+
+    def make() -> Answer:
+        with reading("products") as session:
+            page = mosaics_page(session, wanted)
+        return page_answer(request, page.items, page.next)
+
+    return await answer(request, ("products", "data_registry"), make, takes_long=wanted.published is not None)
 
 
-def mosaics_page(session: Session, wanted: MosaicQuery) -> Page[MosaicEntry]:
+def mosaics_page(session: Session, wanted: MosaicQuery) -> Page[dict[str, Any]]:
     """Return a page of mosaics with what the data registry says of them."""
     with reading("data_registry") as registry:
         rows = list_mosaics(
@@ -171,13 +171,18 @@ def _keeper(registry: Session, *, published: bool) -> Callable[[Sequence[MosaicR
     return keep
 
 
-def entry_of(row: MosaicRow, status: str | None) -> MosaicEntry:
-    """Return a mosaic for a list."""
-    told = row._asdict()
-    shared = {name: told[name] for name in MosaicEntry.model_fields if name in told}
-    return MosaicEntry(
-        **shared, verdict=row.verdict, created_at_unix=row.created_at, counts=row.status, product_status=status
-    )
+_SHARED = [name for name in MosaicEntry.model_fields if name in MosaicRow._fields]
+
+
+def entry_of(row: MosaicRow, status: str | None) -> dict[str, Any]:
+    """Return a mosaic as a `MosaicEntry` has it."""
+    told = {name: getattr(row, name) for name in _SHARED}
+    return told | {
+        "verdict": row.verdict,
+        "created_at_unix": row.created_at,
+        "counts": row.status,
+        "product_status": status,
+    }
 
 
 @router.get("/{mosaic_id}")
@@ -187,7 +192,7 @@ def show_mosaic(session: Products, registry: Registry, mosaic_id: Storable) -> M
     entry = entry_of(row, standing_of(registry, [row.name]).get(row.name))
     measured, limits = count_measured(session, row.path)
     return MosaicDetail(
-        **entry.model_dump(),
+        **entry,
         **_from_file(row),
         group_id=row.group_id,
         image_id=image_ids(session, [row.path]).get(row.path),

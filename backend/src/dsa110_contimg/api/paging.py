@@ -94,7 +94,12 @@ def page_of(rows: Sequence[R], limit: int, key: Callable[[R], tuple[Key, ...]], 
 def link_next(request: Request, response: Response, cursor: str | None) -> None:
     """Say where the next page is in the Link header (RFC 8288); nothing at the end."""
     if cursor is not None:
-        response.headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
+        response.headers["Link"] = next_link(request, cursor)
+
+
+def next_link(request: Request, cursor: str) -> str:
+    """Return the Link header that names the next page (RFC 8288)."""
+    return f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
 
 
 def _part(part: object, kind: type | UnionType) -> Key:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from dsa110_contimg.api.answers import Answer, answer, page_bytes
+from dsa110_contimg.api.answers import Answer, answer, page_answer
 from dsa110_contimg.api.databases import reading
 from dsa110_contimg.api.paging import Page, Paged, decode_cursor, encode_cursor
 from dsa110_contimg.api.schemas import Storable
@@ -74,7 +74,4 @@ def _listed(request: Request, wanted: MeasurementListing) -> Answer:
         rows = list_measurements(session, wanted.filter(), wanted.sort, after, wanted.limit + 1)
     shown = rows[: wanted.limit]
     cursor = encode_cursor(*place_of(shown[-1], wanted.sort)) if len(rows) > wanted.limit else None
-    headers = {}
-    if cursor is not None:
-        headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
-    return Answer(page_bytes((row._asdict() for row in shown), cursor), headers=headers)
+    return page_answer(request, (row._asdict() for row in shown), cursor)

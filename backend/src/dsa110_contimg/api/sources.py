@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
-from dsa110_contimg.api.answers import Answer, answer, attachment, json_bytes, page_bytes, remembered
+from dsa110_contimg.api.answers import Answer, answer, attachment, json_bytes, page_answer, remembered
 from dsa110_contimg.api.databases import reading
 from dsa110_contimg.api.paging import Page, Paged, decode_cursor, encode_cursor
 from dsa110_contimg.api.schemas import Storable
@@ -213,10 +213,7 @@ def _listed(request: Request, wanted: SourceListing) -> Answer:
         body = WRITERS[wanted.format]("sources", SOURCE_COLUMNS, shown)
         return attachment(body, MEDIA_TYPES[wanted.format], f"sources{ENDINGS[wanted.format]}")
     cursor = encode_cursor(*place_of(shown[-1], wanted.order)) if len(rows) > limit else None
-    headers = {}
-    if cursor is not None:
-        headers["Link"] = f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'
-    return Answer(page_bytes((row._asdict() for row in shown), cursor), headers=headers)
+    return page_answer(request, (row._asdict() for row in shown), cursor)
 
 
 @router.get("/variability", response_model=PlaneItem)
@@ -344,7 +341,7 @@ async def get_neighbors(
             if ra_deg is None or dec_deg is None:
                 raise HTTPException(HTTPStatus.NOT_FOUND, f"nobody knows where {name} is")
             rows = list_neighbors(session, SkyPosition(ra_deg, dec_deg), name, wanted.radius_deg, wanted.limit)
-        return Answer(page_bytes((row._asdict() for row in rows), None))
+        return page_answer(request, (row._asdict() for row in rows), None)
 
     return await answer(request, NAMES_DATABASES, make, takes_long=True)
 

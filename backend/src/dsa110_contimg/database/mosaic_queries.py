@@ -97,6 +97,7 @@ class TileOfMosaic(NamedTuple):
 
 _RANK = verdict_rank(Mosaic.name)
 _COLUMNS: list[Any] = [_RANK if name == "verdict_rank" else getattr(Mosaic, name) for name in MosaicRow._fields]
+_MOSAICS = select(*_COLUMNS)
 MOSAIC_SORTS: dict[str, InstrumentedAttribute[Any]] = {
     "time": Mosaic.start_mjd,
     "created": Mosaic.created_at,
@@ -147,7 +148,7 @@ def _part(session: Session, wanted: SkyFilter, sort: str, after: Sequence[Key] |
         (wanted.noise_max_jy, lambda value: Mosaic.noise_jy <= value),
         (wanted.verdict, lambda value: _RANK.in_((rank_of(value),))),
     )
-    query = select(*_COLUMNS).where(*(condition(value) for value, condition in bounds if value is not None))
+    query = _MOSAICS.where(*(condition(value) for value, condition in bounds if value is not None))
     rows = sorted_page(session, query, (MOSAIC_SORTS[sort.removeprefix("-")], Mosaic.id), sort, after, limit)
     return [MosaicRow._make(row) for row in rows]
 
@@ -168,7 +169,7 @@ def get_mosaic(session: Session, name: str) -> MosaicRow | None:
     """Return one mosaic by its name, or by the number of its row."""
     number = int(name) if name.isascii() and name.isdigit() and len(name) < 18 else None
     which = Mosaic.name == name if number is None else Mosaic.id == number
-    row = session.execute(select(*_COLUMNS).where(which).order_by(Mosaic.id.desc())).first()
+    row = session.execute(_MOSAICS.where(which).order_by(Mosaic.id.desc())).first()
     return None if row is None else MosaicRow._make(row)
 
 

@@ -1,7 +1,6 @@
 """Measurements as readers ask for them: of a source, of an image, of a time, page by page in time order."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, select
@@ -74,6 +73,7 @@ _COLUMNS: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = (
     Photometry.retracted_at,
     Photometry.measured_at,
 )
+_MEASUREMENTS = select(*_COLUMNS).join(Image, Image.path == Photometry.image_path, isouter=True)
 
 
 def list_measurements(
@@ -81,10 +81,9 @@ def list_measurements(
 ) -> list[MeasurementRow]:
     """Return the measurements behind a place, at most `limit`; `sort` is one of `SORTS`, or with a minus sign."""
     order = Order(SORTS[sort.removeprefix("-")], Photometry.id, sort.startswith("-"))
-    query = select(*_COLUMNS).join(Image, Image.path == Photometry.image_path, isouter=True)
-    rows = ordered(session, query.where(*_conditions(session, wanted)), order, after, limit)
+    rows = ordered(session, _MEASUREMENTS.where(*_conditions(session, wanted)), order, after, limit)
     return [
-        MeasurementRow(*row)._replace(image=PurePath(row.image_path).name, in_lightcurve=bool(row.in_lightcurve))
+        MeasurementRow(*row)._replace(image=row.image_path.rpartition("/")[2], in_lightcurve=bool(row.in_lightcurve))
         for row in rows
     ]
 
