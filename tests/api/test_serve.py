@@ -9,9 +9,10 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.api.conftest import Add
 
@@ -77,6 +78,27 @@ def test_several_workers_answer_share_sessions_and_stop_in_order() -> None:
         assert process.returncode == 0, err
         assert "Traceback" not in err
         assert "no admin" not in err
+
+
+@pytest.mark.usefixtures("installation")
+def test_connections_are_spread_over_the_workers() -> None:
+    """From one socket that all share, the first that wakes may take every connection."""
+    with contimg("serve", "--port", "0", "--workers", "2") as process, ExitStack() as stack:
+        assert process.stdout is not None
+        port = urllib.parse.urlsplit(process.stdout.readline().strip()).port
+        for _ in range(64):
+            asking = stack.enter_context(socket.create_connection(("127.0.0.1", port or 0), timeout=WAIT_S))
+            asking.sendall(b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert asking.recv(20).startswith(b"HTTP/1.1 ")
+        held = [
+            sum(each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections())
+            for worker in psutil.Process(process.pid).children(recursive=True)
+        ]
+        assert sum(held) == 64
+        # Fewer than 10 of 64 at either of two: one in a thousand million.
+        assert sorted(held)[-2] >= 10, held
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=WAIT_S)
 
 
 @pytest.mark.usefixtures("installation")

@@ -5,6 +5,7 @@ kind mosaic, and under /mosaics all that is known about them.
 """
 
 from http import HTTPStatus
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -115,12 +116,12 @@ def images_page(session: Session, wanted: ImageQuery) -> Page[dict[str, Any]]:
 
 
 _SHARED = [name for name in ImageEntry.model_fields if name in ImageRow._fields]
+_shared_of = itemgetter(*map(ImageRow._fields.index, _SHARED))
 
 
 def entry_of(row: ImageRow) -> dict[str, Any]:
     """Return an image as an `ImageEntry` has it."""
-    told = {name: getattr(row, name) for name in _SHARED}
-    return told | {
+    return dict(zip(_SHARED, _shared_of(row), strict=True)) | {
         "kind": row.type,
         "verdict": row.verdict,
         "created_at_unix": row.created_at,

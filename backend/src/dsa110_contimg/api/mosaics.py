@@ -6,6 +6,7 @@ A mosaic is named by its id in the data registry (or by the number of its row); 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from http import HTTPStatus
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -172,12 +173,12 @@ def _keeper(registry: Session, *, published: bool) -> Callable[[Sequence[MosaicR
 
 
 _SHARED = [name for name in MosaicEntry.model_fields if name in MosaicRow._fields]
+_shared_of = itemgetter(*map(MosaicRow._fields.index, _SHARED))
 
 
 def entry_of(row: MosaicRow, status: str | None) -> dict[str, Any]:
     """Return a mosaic as a `MosaicEntry` has it."""
-    told = {name: getattr(row, name) for name in _SHARED}
-    return told | {
+    return dict(zip(_SHARED, _shared_of(row), strict=True)) | {
         "verdict": row.verdict,
         "created_at_unix": row.created_at,
         "counts": row.status,

@@ -27,10 +27,10 @@ def serve(
     Example: contimg serve --port 8000 --workers 2
     """
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
     from dsa110_contimg.api.access import session_key
     from dsa110_contimg.api.registry import check_registry
+    from dsa110_contimg.cli.workers import Workers
 
     check_registry(None)
     session_key()
@@ -44,32 +44,34 @@ def serve(
     )
     # The server shuts down in order at Ctrl-C, and then passes it on.
     with _listen(host, port) as listening, suppress(KeyboardInterrupt):
+        family, address = listening.family, listening.getsockname()
         if workers == 1:
+            _greet(family, host, address[1])
             uvicorn.Server(config).run(sockets=[listening])
         else:
-            Multiprocess(config, sockets=[listening]).run()
+            # Nobody else has the address, or it could not be listened on; the workers share it.
+            listening.close()
+            Workers(config, family, address, lambda: _greet(family, host, address[1])).run()
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, and print its address; one that is taken is an error with the way out."""
+    """Return a socket that listens; an address that is taken is an error with the way out."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address, family=family)
+        return socket.create_server(address, family=family)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         way_out = "choose another --port" if taken else "check --host and --port"
         raise ConfigurationError(f"cannot listen on {host} port {port} ({error.strerror}): {way_out}") from error
-    shown = f"[{host}]" if family is socket.AF_INET6 else host
-    served = f"http://{shown}:{listening.getsockname()[1]}"
-    typer.echo(f"{served}/")
-    _greet(served)
-    return listening
 
 
-def _greet(address: str) -> None:
-    """Print the link of the first admin, as long as there is none."""
+def _greet(family: socket.AddressFamily, host: str, port: int) -> None:
+    """Print the address, and the link of the first admin as long as there is none."""
     from dsa110_contimg.database import accounts
 
+    shown = f"[{host}]" if family is socket.AF_INET6 else host
+    address = f"http://{shown}:{port}"
+    typer.echo(f"{address}/")
     if accounts.lacks_admin():
         link = f"{address}/invitation/{accounts.first_admin()}"
         typer.echo(f"There is no admin yet; this link makes one, once and within a day: {link}", err=True)
