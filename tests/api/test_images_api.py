@@ -224,6 +224,16 @@ def test_quality_by_id(surveyed: TestClient) -> None:
     assert "no artifact 99" in sentence(surveyed, "/api/v1/qa/artifacts/99", 404)
 
 
+def test_what_a_check_says_names_no_folder_of_the_machine(surveyed: TestClient, survey: Survey) -> None:
+    told = f"{survey.root}/stage/images/tile.fits lies 0.4 beams from the catalogue"
+    with get_session("products") as session:
+        session.query(QACheck).filter(QACheck.subject == HELD, QACheck.name == "noise").one().reason = told
+    for address in (f"/mosaics/{HELD}/qa", f"/publishing/{HELD}", f"{MOSAICS}/{HELD}"):
+        shown = surveyed.get(address, headers={"accept": "text/html"}).text
+        assert "stage/images/tile.fits lies" in shown
+        assert str(survey.root) not in shown, address
+
+
 @pytest.mark.parametrize("what", ["fits", "preview", "thumbnail", "cutout?ra=0&dec=37", "provenance"])
 def test_a_missing_a_foreign_and_a_damaged_file_behind_a_row(
     surveyed: TestClient, survey: Survey, tmp_path: Path, what: str

@@ -27,6 +27,7 @@ from dsa110_contimg.dashboard.render import (
     mjd_of_unix,
     mjy,
     number,
+    short,
     size,
     unix_of_mjd,
     utc,
@@ -207,6 +208,15 @@ def test_times_and_figures_as_people_read_them() -> None:
     assert [size(n) for n in (999, 1000, 3.2e9, 5e15)] == ["999 B", "1.0 kB", "3.2 GB", "5000.0 TB"]
     assert [duration(s) for s in (45, 180, 18720, 1e6)] == ["45 s", "3 min", "5.2 h", "11.6 d"]
     assert [ago(100.0, 160.0), ago(7300.0, 100.0)] == ["60 s ago", "in 2.0 h"]
+    assert [short(value) for value in (0.016617, 15887.2, -3.0, 2e9)] == ["0.01662", "15887", "-3", "2e+09"]
     for nothing in (None, math.nan, math.inf):
-        assert {utc(nothing), number(nothing), mjy(nothing), size(nothing), ago(nothing), duration(nothing)} == {"–"}
+        assert {
+            short(nothing),
+            utc(nothing),
+            number(nothing),
+            mjy(nothing),
+            size(nothing),
+            ago(nothing),
+            duration(nothing),
+        } == {"–"}
     assert utc(1e30) == "–"

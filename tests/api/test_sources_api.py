@@ -1,7 +1,9 @@
 """Sources, light curves, photometry and candidates over HTTP, against the survey that was put in."""
 
+import html
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -11,11 +13,11 @@ import pyarrow.parquet
 import pytest
 from astropy.table import Table
 from fastapi.testclient import TestClient
-from tests.api.survey import CANDIDATE, MJD_0, NIGHTS, SOURCES, Survey
+from tests.api.survey import CANDIDATE, HELD, MJD_0, NIGHTS, PUBLISHED, SOURCES, Survey
 
 from dsa110_contimg.api import answers
 from dsa110_contimg.database import audit, get_session
-from dsa110_contimg.database.models import Photometry, Role, VariabilityStats
+from dsa110_contimg.database.models import Image, Photometry, Role, TransientCandidate, VariabilityStats
 
 API = "/api/v1"
 MEASURED = {truth.name: truth for truth in SOURCES if truth.fluxes_jy}
@@ -219,6 +221,29 @@ def test_new_sources_are_judged_alike(surveyed: TestClient, survey: Survey, bear
     assert surveyed.get(f"{API}/candidates", params={"kind": "new"}).json()["items"] == []
 
 
+def test_a_new_source_is_shown_on_the_last_image_that_has_it(surveyed: TestClient) -> None:
+    seen = {f"/gone/{name}.fits": [mjd, 0.008, 7.7] for name, mjd in ((HELD, MJD_0 + 1.0), (PUBLISHED, MJD_0))}
+    with get_session("products") as session:
+        session.query(TransientCandidate).one().notes = json.dumps({"images": seen})
+    [told] = surveyed.get(f"{API}/candidates", params={"kind": "new"}).json()["items"]
+    assert told["last_image"] == HELD
+    shown = surveyed.get("/candidates?kind=new", headers={"accept": "text/html"}).text
+    [address] = [html.unescape(link) for link in re.findall(r'<img[^>]* src="([^"]*cutout[^"]*)"', shown)]
+    assert surveyed.get(address).headers["content-type"] == "image/png"
+    assert f'href="/candidates?kind=new&amp;status=all#new-{told["id"]}"' in surveyed.get("/").text
+    assert f'id="new-{told["id"]}"' in shown
+
+
+def test_home_names_both_kinds_of_candidates_whichever_is_more_significant(surveyed: TestClient) -> None:
+    place = {"ra_deg": 0.1, "dec_deg": 37.0, "detection_type": "new_source", "detected_at": 1.7666e9}
+    with get_session("products") as session:
+        session.add_all(TransientCandidate(significance_sigma=50.0 + n, **place) for n in range(9))
+    for page in ("/", "/candidates"):
+        shown = surveyed.get(page, headers={"accept": "text/html"}).text
+        assert CANDIDATE.name in shown
+        assert "58.0 σ" in shown
+
+
 def test_flagging_by_hand(surveyed: TestClient, bearer: Bearer) -> None:
     operator = bearer(Role.OPERATOR)
     asked = {"source_id": SOURCES[0].name, "note": "flat minimum"}
@@ -229,27 +254,58 @@ def test_flagging_by_hand(surveyed: TestClient, bearer: Bearer) -> None:
     assert {item["source_id"] for item in listed} == {CANDIDATE.name, SOURCES[0].name}
 
 
+def test_notes_on_a_source_that_is_no_candidate(surveyed: TestClient, bearer: Bearer) -> None:
+    operator, viewer = bearer(Role.OPERATOR), bearer(Role.VIEWER)
+    for truth in (ONE_POINT, UNMEASURED):
+        address = f"{API}/sources/{quote(truth.name[5:])}/notes"
+        assert surveyed.get(address).json() == {"items": [], "next": None}
+        detail(surveyed.post(address, json={"note": "a sidelobe"}), 401)
+        detail(surveyed.post(address, json={"note": "a sidelobe"}, headers=viewer), 403)
+        detail(surveyed.post(address, json={"note": " "}, headers=operator), 422)
+        for note in ("a sidelobe", "no: <b>real</b>"):
+            made = surveyed.post(address, json={"note": note}, headers=operator)
+            assert (made.status_code, made.json()["note"], made.json()["by"]) == (201, note, "operator-ada")
+        first = surveyed.get(address, params={"limit": 1}).json()
+        rest = surveyed.get(address, params={"cursor": first["next"]}).json()
+        assert [one["note"] for one in first["items"] + rest["items"]] == ["no: <b>real</b>", "a sidelobe"]
+        assert {row.detail for row in audit.list_changes(target=f"source {truth.name}")} == {"a sidelobe", note}
+        shown = surveyed.get(f"/sources/{quote(truth.name)}", headers={"accept": "text/html"}).text
+        assert "operator-ada: no: &lt;b&gt;real&lt;/b&gt;" in shown
+    detail(surveyed.post(f"{API}/sources/nobody/notes", json={"note": "who?"}, headers=operator), 404)
+
+
+def test_the_noisier_an_image_the_paler_its_bar(surveyed: TestClient) -> None:
+    with get_session("products") as session:
+        first, *_rest = session.query(Image).filter(Image.type == "mosaic").order_by(Image.id)
+        first.noise_jy = 4e-3
+    shown = surveyed.get(f"/sources/{quote(CANDIDATE.name)}", headers={"accept": "text/html"}).text
+    assert "paler the noisier their image (1.00 to 4.00 mJy/beam)" in shown
+    chart = json.loads(re.findall(r'id="lightcurve-data">(.*?)</script>', shown)[0])
+    assert chart["series"][0]["pale"] == [1.0] + [0.0] * (NIGHTS - 1)
+    assert {line["label"] for line in chart["lines"]} == {"mean", "NVSS"}
+
+
 def test_pages_with_data_and_without(surveyed: TestClient) -> None:
-    html = {"accept": "text/html"}
-    assert CANDIDATE.name in surveyed.get("/sources", headers=html).text
-    shown = surveyed.get(f"/sources/{quote(CANDIDATE.name)}", headers=html).text
+    page = {"accept": "text/html"}
+    assert CANDIDATE.name in surveyed.get("/sources", headers=page).text
+    shown = surveyed.get(f"/sources/{quote(CANDIDATE.name)}", headers=page).text
     assert "dips by 60 % for three nights" in shown
     assert shown.count("<img") == 2, "of twelve nights two have files"
     assert "10 images of these epochs are not on disk any more" in shown
-    assert "It has not been measured yet" in surveyed.get(f"/sources/{quote(UNMEASURED.name)}", headers=html).text
-    assert "One epoch tells no variability" in surveyed.get(f"/sources/{quote(ONE_POINT.name)}", headers=html).text
-    moved = surveyed.get("/sources", params={"q": CANDIDATE.name[5:]}, headers=html, follow_redirects=False)
+    assert "It has not been measured yet" in surveyed.get(f"/sources/{quote(UNMEASURED.name)}", headers=page).text
+    assert "One epoch tells no variability" in surveyed.get(f"/sources/{quote(ONE_POINT.name)}", headers=page).text
+    moved = surveyed.get("/sources", params={"q": CANDIDATE.name[5:]}, headers=page, follow_redirects=False)
     assert (moved.status_code, moved.headers["location"]) == (303, f"/sources/{quote(CANDIDATE.name, safe='')}")
-    assert "No source fits" in surveyed.get("/sources?min_eta=1e9&q=", headers=html).text
-    assert "2 await a person" in surveyed.get("/candidates", headers=html).text
-    assert surveyed.get("/sources/plane", headers=html).status_code == 200
-    assert "eta_line" not in surveyed.get("/sources/nobody", headers=html).text
+    assert "No source fits" in surveyed.get("/sources?min_eta=1e9&q=", headers=page).text
+    assert "2 await a person" in surveyed.get("/candidates", headers=page).text
+    assert surveyed.get("/sources/plane", headers=page).status_code == 200
+    assert "eta_line" not in surveyed.get("/sources/nobody", headers=page).text
 
 
 def test_empty_databases_say_what_to_do_next(client: TestClient) -> None:
-    html = {"accept": "text/html"}
-    assert "No source has been measured yet" in client.get("/sources", headers=html).text
-    assert "Nothing awaits a person" in client.get("/candidates", headers=html).text
-    assert "at least two epochs" in client.get("/sources/plane", headers=html).text
+    page = {"accept": "text/html"}
+    assert "No source has been measured yet" in client.get("/sources", headers=page).text
+    assert "Nothing awaits a person" in client.get("/candidates", headers=page).text
+    assert "at least two epochs" in client.get("/sources/plane", headers=page).text
     assert client.get(f"{API}/sources").json() == {"items": [], "next": None}
     assert client.get(f"{API}/variability").json()["n_sources"] == 0

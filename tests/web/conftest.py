@@ -13,6 +13,7 @@ from dsa110_contimg.dashboard.app import create_app
 
 built_survey, survey = api_fixtures.built_survey, api_fixtures.survey
 built_night, night = api_fixtures.built_night, api_fixtures.night
+surveyed = api_fixtures.surveyed
 installation, house, root = api_fixtures.installation, api_fixtures.house, api_fixtures.root
 empty_databases = api_fixtures.empty_databases
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser
 from tests.api.conftest import PASSWORD
+from tests.api.survey import SOURCES
 from tests.web.browser import LAPTOP, Visit
 
 from dsa110_contimg.dashboard.render import NAVIGATION
@@ -76,6 +78,42 @@ def test_a_person_logs_in_makes_a_token_and_logs_out(visit: Visit, log_in: LogIn
     page.wait_for_url(f"{visit.address}/login")
     visit.open("/account", status=401)
     assert page.get_by_role("link", name="Log in").count() >= 1
+
+
+def test_an_operator_writes_a_note_and_flags_a_source_by_keyboard(visit: Visit, log_in: LogIn) -> None:
+    accounts.accept_invitation(accounts.add_user("ada", Role.OPERATOR), PASSWORD)
+    log_in(visit, "ada", PASSWORD)
+    page = visit.open(f"/sources/{quote(SOURCES[0].name)}")
+    page.locator("#lightcurve canvas").wait_for()
+    page.get_by_label("Note on this source").fill("beside a sidelobe of 3C48")
+    page.keyboard.press("Enter")
+    page.get_by_role("list", name="Notes").get_by_text("ada: beside a sidelobe of 3C48").wait_for()
+    page.get_by_label("Flag it as a candidate: why").fill("dips")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Dismiss").wait_for()
+    visit.check_accessible()
+
+
+def test_on_a_laptop_nothing_that_is_to_be_pressed_is_out_of_view(visit: Visit, log_in: LogIn) -> None:
+    accounts.accept_invitation(accounts.add_user("ada", Role.OPERATOR), PASSWORD)
+    log_in(visit, "ada", PASSWORD)
+    for address in ("/candidates", "/sources"):
+        page = visit.open(address)
+        hidden: int = page.locator(".table").evaluate("box => box.scrollWidth - box.clientWidth")
+        assert hidden <= 0, f"{hidden} pixels of the table of {address} are out of view"
+        header = page.locator(".top").bounding_box()
+        assert header is not None
+        assert header["height"] < 64, "the navigation has one line"
+
+
+@pytest.mark.parametrize("address", ["/tiles", "/mosaics", "/"])
+def test_a_gallery_shows_pictures_whole(visit: Visit, address: str) -> None:
+    picture = visit.open(address).locator(".gallery img").first
+    shape: list[float] = picture.evaluate("one => [one.clientWidth, one.clientHeight]")
+    if address == "/tiles":
+        assert shape[0] == pytest.approx(shape[1], abs=1)
+    else:
+        assert picture.evaluate("one => getComputedStyle(one).objectFit") == "contain"
 
 
 def test_a_wrong_password_is_told_where_it_was_typed(visit: Visit) -> None:

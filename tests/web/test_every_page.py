@@ -3,18 +3,21 @@
 A page that is new must be entered in `EXAMPLES` if its address has parameters.
 """
 
+import html
+import re
 from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
 from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 from tests.api.conftest import PASSWORD
 from tests.api.survey import CANDIDATE, FAILED_GROUP, HELD, Survey
 from tests.web.browser import LAPTOP, PHONE, Visit
 
 from dsa110_contimg.dashboard import app as dashboard
-from dsa110_contimg.database import accounts
-from dsa110_contimg.database.models import Role
+from dsa110_contimg.database import accounts, get_session
+from dsa110_contimg.database.models import Role, TransientCandidate
 
 MAX_BYTES = 300_000
 EXAMPLES: dict[str, Callable[[Survey], str]] = {
@@ -82,6 +85,21 @@ def test_a_page_without_data(empty_visit: Visit, route: str) -> None:
     empty_visit.settle()
     look(empty_visit, name_of(route))
     assert page.locator("main").inner_text().strip()
+
+
+def test_every_link_leads_somewhere(surveyed: TestClient, survey: Survey) -> None:
+    with get_session("products") as session:
+        session.query(TransientCandidate).update({"source_id": "DSA J000029.5+364200"})
+    links: dict[str, str] = {}
+    for page in (address_of(route, survey) for route in routes() if route not in OF_ADMINS):
+        shown = surveyed.get(page, headers={"accept": "text/html"}).text
+        links |= {html.unescape(link): page for link in re.findall(r'href="(/[^"#]*)', shown)}
+    assert len(links) > 100
+    answers = {link: surveyed.get(link, headers={"accept": "text/html"}).status_code for link in links}
+    # The small survey lacks some files, and most of its nights have an image of a mosaic that nobody made.
+    lacking = {link for link in links if "/api/" in link or (link.startswith("/tiles/") and "/sources/" in links[link])}
+    broken = {link: links[link] for link, status in answers.items() if status >= 400 and link not in lacking}
+    assert broken == {}
 
 
 @pytest.mark.parametrize("route", sorted(OF_ADMINS))

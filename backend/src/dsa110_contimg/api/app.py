@@ -25,6 +25,7 @@ from dsa110_contimg.api import (
     jobs,
     measurement_sets,
     mosaics,
+    notes,
     performance,
     photometry,
     pointing,
@@ -47,7 +48,7 @@ PREFIX, VO_PREFIX = "/api/v1", "/vo"
 
 ROUTERS: tuple[APIRouter, ...] = (
     # An address is looked for in this order: what is asked most comes first.
-    sources.router, photometry.router, candidates.router,
+    sources.router, photometry.router, candidates.router, notes.router,
     audit.router,
     registry.router, registry_actions.router,
     images.router, mosaics.router, qa.router, hips.router,

@@ -64,6 +64,7 @@ class CandidateItem(BaseModel):
     flagged_by: str
     reason: str | None
     event_mjd: float | None
+    last_image: str | None = Field(description="Of a new source: the last image that it was found on.")
     n_obs: int | None
     mean_flux_jy: float | None
     eta: float | None

@@ -9,6 +9,7 @@ from fastapi import Path
 from pydantic import BaseModel, Field
 
 from dsa110_contimg.api.paging import Paged, decode_cursor
+from dsa110_contimg.api.problems import without_folders
 from dsa110_contimg.api.schemas import Finite
 from dsa110_contimg.database.catalog_query import MASTER, CatalogEntry, cone_search
 from dsa110_contimg.database.image_queries import MeasuredSource, SkyFilter
@@ -94,7 +95,7 @@ def check_of(row: CheckRow) -> Check:
         threshold_warning=row.threshold_warning,
         threshold_failure=row.threshold_failure,
         verdict=row.verdict,
-        reason=row.reason,
+        reason=None if row.reason is None else without_folders(row.reason),
         measured_at_unix=row.measured_at,
     )
 

@@ -13,7 +13,7 @@ from dsa110_contimg.api.databases import Products
 from dsa110_contimg.api.paging import decode_cursor, encode_cursor
 from dsa110_contimg.api.schemas import Storable
 from dsa110_contimg.dashboard.render import page
-from dsa110_contimg.dashboard.sources import source_link
+from dsa110_contimg.dashboard.sources import candidate_link, source_link
 from dsa110_contimg.dashboard.sparklines import sparkline
 from dsa110_contimg.database.candidate_queries import (
     NEW,
@@ -29,13 +29,7 @@ from dsa110_contimg.database.lightcurve_queries import recent_fluxes
 
 router = APIRouter(prefix="/candidates")
 DAY_S = 86400.0
-KIND_WORDS = {
-    "ese": "extreme scattering",
-    "rapid_change": "rapid change",
-    "variability": "varies",
-    "user": "flagged by hand",
-    "new_source": "new source",
-}
+STAMP_ARCMIN = 5.0
 
 
 @router.get("")
@@ -58,20 +52,20 @@ def candidates(request: Request, products: Products, wanted: Annotated[api.Candi
         "states": (*STATES, "all"),
         "today": count_since(products, now - DAY_S),
         "best": _best(products),
+        "candidate_link": candidate_link,
+        "stamp_arcmin": STAMP_ARCMIN,
         "sparklines": _sparklines(products, shown),
         "link": source_link,
-        "kind_words": KIND_WORDS,
         "here": str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
     }
     return page(request, "candidates/list.html", fragment="live", **context)
 
 
-def _best(products: Products) -> CandidateRow | None:
-    """Return the most significant candidate that awaits a person."""
-    first = [
+def _best(products: Products) -> list[CandidateRow]:
+    """Return the most significant candidate of each kind that awaits a person."""
+    return [
         row for kind in (VARIABLE, NEW) for row in list_candidates(products, kind, "active", "-significance", None, 1)
     ]
-    return max(first, key=lambda row: row.significance or 0.0, default=None)
 
 
 def _sparklines(products: Products, rows: list[CandidateRow]) -> dict[str, Any]:

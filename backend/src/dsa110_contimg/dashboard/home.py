@@ -12,6 +12,7 @@ from dsa110_contimg.api.health import verdict
 from dsa110_contimg.config import current_settings
 from dsa110_contimg.dashboard.panels import panel
 from dsa110_contimg.dashboard.render import page
+from dsa110_contimg.dashboard.sources import candidate_link
 from dsa110_contimg.dashboard.words import notice_kind
 from dsa110_contimg.database import (
     alert_queries,
@@ -73,6 +74,7 @@ def home(request: Request) -> HTMLResponse:
         "mosaics": panel(_recent_mosaics),
         "candidates": panel(lambda: _candidates(now)),
         "alerts": panel(lambda: _alerts(now)),
+        "link": candidate_link,
     }
     return page(request, "home.html", fragment="live", **context)
 
@@ -134,16 +136,17 @@ class Interesting:
 
 def _candidates(now: float) -> Interesting:
     with reading("products") as session:
-        found = [
+        # The two kinds have significances of their own: neither may hide the other.
+        shown = [
             row
             for kind in (VARIABLE, NEW)
-            for row in candidate_queries.list_candidates(session, kind, "active", "-significance", None, SHOWN)
+            for row in candidate_queries.list_candidates(session, kind, "active", "-significance", None, SHOWN // 2)
         ]
         counts = candidate_queries.count_by_status(session)
         return Interesting(
             active=sum(states["active"] for states in counts.values()),
             new_today=candidate_queries.count_since(session, now - DAY_S),
-            shown=sorted(found, key=lambda row: -(row.significance or 0.0))[:SHOWN],
+            shown=shown,
         )
 
 

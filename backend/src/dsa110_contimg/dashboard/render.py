@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse
 
 from dsa110_contimg import __version__
 from dsa110_contimg.api.access import csrf_token, visitor
+from dsa110_contimg.api.problems import without_folders
 from dsa110_contimg.dashboard.words import coded, kind_of, word_of
 
 FOLDER = Path(__file__).parent
@@ -59,6 +60,13 @@ def mjd_of_unix(unix: float | None) -> float | None:
 def number(value: float | None, digits: int = 2) -> str:
     """Return a number with a fixed count of decimals, or a dash for none."""
     return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def short(value: float | None) -> str:
+    """Return a number of any size with four figures, whole from ten thousand on: `0.01662`, `15887`."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def mjy(value_jy: float | None, error_jy: float | None = None, digits: int = 2) -> str:
@@ -128,11 +136,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     helpers: list[Callable[..., object]] = [
-        utc, unix_of_mjd, mjd_of_unix, number, mjy, size, ago, duration, static, with_query, kind_of, word_of,
+        utc, unix_of_mjd, mjd_of_unix, number, short, mjy, size, ago, duration, static, with_query, kind_of, word_of,
     ]  # fmt: skip
     made.globals.update({each.__name__: each for each in helpers}, version=__version__, nav=NAVIGATION)
     made.policies["json.dumps_function"] = _dumps
-    made.filters.update({each.__name__: each for each in (utc, number, mjy, size, ago, duration, coded)})
+    made.filters.update(
+        {each.__name__: each for each in (utc, number, mjy, size, ago, duration, coded, without_folders)}
+    )
     return made
 
 

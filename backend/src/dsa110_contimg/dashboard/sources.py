@@ -1,22 +1,28 @@
 """Sources: the table in any order, the eta-V plane, and a page for each source with its light curve."""
 
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from dsa110_contimg.api import notes
 from dsa110_contimg.api import sources as api
+from dsa110_contimg.api.access import Operator
+from dsa110_contimg.api.candidates import Note
 from dsa110_contimg.api.databases import Products, reading
 from dsa110_contimg.api.paging import decode_cursor, encode_cursor
-from dsa110_contimg.api.schemas import Storable
+from dsa110_contimg.api.schemas import Storable, Words
+from dsa110_contimg.dashboard.panels import panel
 from dsa110_contimg.dashboard.render import page, unix_of_mjd
 from dsa110_contimg.dashboard.sparklines import sparkline
+from dsa110_contimg.database.candidate_queries import VARIABLE, CandidateRow
 from dsa110_contimg.database.lightcurve_queries import Epoch, image_paths, list_epochs, recent_fluxes
 from dsa110_contimg.database.source_details import list_neighbors
 from dsa110_contimg.database.source_queries import SourceRow, active_candidates, list_sources, place_of
@@ -26,8 +32,9 @@ from dsa110_contimg.visibilities import SkyPosition
 
 router = APIRouter(prefix="/sources")
 STAMPS = 12
-STAMP_ARCMIN = 12.0
+STAMP_ARCMIN = 8.0
 MOST_ROWS = 300
+MOST_NOTES = 100
 NEIGHBORS, NEIGHBORS_DEG = 10, 0.5
 FLAGS = {1: "edge", 2: "low beam", 4: "confused", 8: "negative", 16: "near a bright source", 32: "twin"}
 _IN_MJY = {"min_flux_mjy": "min_flux_jy", "max_flux_mjy": "max_flux_jy"}
@@ -36,6 +43,11 @@ _IN_MJY = {"min_flux_mjy": "min_flux_jy", "max_flux_mjy": "max_flux_jy"}
 def source_link(source_id: str) -> str:
     """Return the address of a source's page."""
     return f"/sources/{quote(source_id, safe='')}"
+
+
+def candidate_link(row: CandidateRow) -> str:
+    """Return where a candidate is shown: a source that varies has a page, a new one a row among its like."""
+    return source_link(row.source_id) if row.kind == VARIABLE else f"/candidates?kind=new&status=all#new-{row.id}"
 
 
 def image_link(epoch: Epoch) -> str:
@@ -126,9 +138,7 @@ def plane(request: Request) -> HTMLResponse:
             *([{"label": "3σ of V", "y": found.v_line}] if found.v_line is not None else []),
         ],
     }
-    outside = [
-        p for p in found.points if found.eta_line and found.v_line and p.eta > found.eta_line and p.v > found.v_line
-    ]
+    outside = [p for p in reversed(points) if found.eta_line is not None and p.eta > found.eta_line]
     context: dict[str, Any] = {"plane": found, "chart": chart, "outside": outside[:MOST_ROWS], "link": source_link}
     return page(request, "sources/plane.html", **context)
 
@@ -156,10 +166,12 @@ def source(request: Request, source_id: Storable, stamps: str = "") -> Response:
         "statistics": told["statistics"],
         "catalog": told["catalog"],
         "candidates": told["candidates"],
+        "notes": panel(lambda: notes.notes_on(name, MOST_NOTES)),
         "epochs": epochs,
         "rows": list(reversed(everything))[:MOST_ROWS],
         "n_rows": len(everything),
-        "chart": _light_curve(epochs) if epochs else None,
+        "chart": _light_curve(epochs, told) if epochs else None,
+        "noises": _noises(epochs),
         "stamps": list(reversed([each for each in shown if each.image_id in present])),
         "n_absent": sum(each.image_id not in present for each in shown),
         "all_stamps": stamps == "all",
@@ -174,6 +186,13 @@ def source(request: Request, source_id: Storable, stamps: str = "") -> Response:
     return page(request, "sources/show.html", **context)
 
 
+@router.post("/{source_id}/notes")
+def add_note(source_id: Storable, user: Operator, note: Annotated[Words, Form()]) -> RedirectResponse:
+    """Write a note on a source, and show its page again."""
+    notes.add_note(source_id, Note(note=note), user)
+    return RedirectResponse(f"{source_link(source_id)}#notes", HTTPStatus.SEE_OTHER)
+
+
 def _neighbors(session: Products, told: dict[str, Any]) -> list[SourceRow]:
     if told["ra_deg"] is None:
         return []
@@ -181,7 +200,7 @@ def _neighbors(session: Products, told: dict[str, Any]) -> list[SourceRow]:
     return list_neighbors(session, place, told["source_id"], NEIGHBORS_DEG, NEIGHBORS)
 
 
-def _light_curve(epochs: Sequence[Epoch]) -> dict[str, Any]:
+def _light_curve(epochs: Sequence[Epoch], told: dict[str, Any]) -> dict[str, Any]:
     """Return the chart: detections with their errors, what is flagged, and upper limits; mJy against UTC and MJD."""
     good = [each.normalized_flux_jy is not None and each.upper_limit_jyb is None for each in epochs]
     series = [
@@ -192,11 +211,16 @@ def _light_curve(epochs: Sequence[Epoch]) -> dict[str, Any]:
     series.append({"label": "upper limit", "values": [None] * len(epochs), "limit": limits})
     kept = [one for one in series if any(value is not None for value in one.get("limit", one["values"]))]
     times = [unix_of_mjd(each.mjd) for each in epochs]
+    levels = {
+        "mean": (told["statistics"] or {}).get("mean_flux_jy"),
+        "NVSS": (told["catalog"] or {}).get("nvss_flux_jy"),
+    }
     return {
         "kind": "errorbars",
         "x": {"label": "UTC", "values": times, "time": True, "mjd": True},
         "y": {"label": "flux (mJy)"},
         "series": kept or series[:1],
+        "lines": [{"label": label, "y": _mjy(level)} for label, level in levels.items() if level is not None],
     }
 
 
@@ -204,7 +228,24 @@ def _series(label: str, epochs: Sequence[Epoch], chosen: Sequence[bool]) -> dict
     flux = [_mjy(each.normalized_flux_jy) if ok else None for each, ok in zip(epochs, chosen, strict=True)]
     error = [_mjy(each.normalized_flux_err_jy) for each in epochs]
     ends = [(None, None) if f is None or e is None else (f - e, f + e) for f, e in zip(flux, error, strict=True)]
-    return {"label": label, "values": flux, "low": [end[0] for end in ends], "high": [end[1] for end in ends]}
+    low, high, pale = [end[0] for end in ends], [end[1] for end in ends], _paleness(epochs)
+    return {"label": label, "values": flux, "low": low, "high": high, "pale": pale}
+
+
+def _noises(epochs: Sequence[Epoch]) -> tuple[float, float] | None:
+    """Return the noise of the quietest and of the noisiest image, or None where all are alike or none is known."""
+    noises = [each.image_noise_jy for each in epochs]
+    known = [noise for noise in noises if noise is not None and math.isfinite(noise)]
+    return (min(known), max(known)) if known and min(known) < max(known) else None
+
+
+def _paleness(epochs: Sequence[Epoch]) -> list[float | None]:
+    """Return 0 for the quietest image and 1 for the noisiest."""
+    ends = _noises(epochs)
+    if ends is None:
+        return []
+    noises = [each.image_noise_jy for each in epochs]
+    return [None if noise is None else round((noise - ends[0]) / (ends[1] - ends[0]), 3) for noise in noises]
 
 
 def _mjy(value_jy: float | None) -> float | None:

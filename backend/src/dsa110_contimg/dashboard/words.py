@@ -37,6 +37,9 @@ WORDS = {
     "photometry_complete": "measured",
     "next": "its turn",
     "ahead": "not yet",
+    "ese": "extreme scattering",
+    "variability": "varies",
+    "user": "flagged by hand",
 }
 
 

@@ -3,6 +3,7 @@
 The two kinds are told alike. Fluxes are Jy, the time of an event MJD, all other times unix seconds.
 """
 
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
@@ -44,6 +45,8 @@ class CandidateRow(NamedTuple):
     reason: str | None
     """In plain words."""
     event_mjd: float | None
+    last_image: str | None
+    """Of a new source: name of the last image that it was found on, without its ending."""
     n_obs: int | None
     mean_flux_jy: float | None
     eta: float | None
@@ -174,6 +177,7 @@ def _row(kind: str, row: Any) -> CandidateRow:  # noqa: ANN401 - a mapping of co
         flagged_by="auto" if kind == NEW else row["flagged_by"] or "auto",
         reason=_reason(kind, row, content),
         event_mjd=float(mjd) if isinstance(mjd, int | float) else None,
+        last_image=_last_image(content),
         n_obs=row["n_obs"],
         mean_flux_jy=row["mean_flux_jy"],
         eta=row["eta"],
@@ -192,6 +196,14 @@ def _reason(kind: str, row: Any, content: dict[str, Any]) -> str | None:  # noqa
     if row["mean_flux_jy"] is None:
         return f"no catalogue knows it; seen on {times}"
     return f"no catalogue knows it; {MJY_PER_JY * row['mean_flux_jy']:.1f} mJy on {times}"
+
+
+def _last_image(content: dict[str, Any]) -> str | None:
+    """Return the name of the last of the images that are noted, each with [mjd, flux, significance]."""
+    images = content.get("images")
+    if not isinstance(images, dict) or not images:
+        return None
+    return PurePosixPath(max(images, key=lambda path: images[path][0])).stem
 
 
 def _history(content: dict[str, Any]) -> list[HistoryEntry]:

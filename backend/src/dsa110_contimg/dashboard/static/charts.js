@@ -3,11 +3,13 @@
      {"kind": "line" | "points" | "errorbars",
       "x": {"label": "UTC", "values": [...], "time": true (unix seconds), "mjd": true (a second axis), "log": false},
       "y": {"label": "flux (mJy)", "log": false},
-      "series": [{"label": "...", "values": [...], "low": [...], "high": [...], "limit": [...], "href": [...]}],
+      "series": [{"label": "...", "values": [...], "low": [...], "high": [...], "limit": [...], "pale": [...], "href": [...]}],
       "lines": [{"label": "threshold", "y": 3.0} | {"label": "...", "x": 5.0}]}
 
-   Colors are those of the style sheet. `low` and `high` are the ends of error bars, `limit` are upper limits, drawn as
-   downward triangles; a point with `href` opens it when it is clicked. The same values stand in a table or a text. */
+   Colors are those of the style sheet; the points of the first series are filled, its lines whole, so that it is told
+   from the others without a color. `low` and `high` are the ends of error bars, `limit` are upper limits, drawn as
+   downward triangles, `pale` says how pale the bar of a point is, from 0 to 1; a point with `href` opens it when it is
+   clicked. The same values stand in a table or a text. */
 "use strict";
 (() => {
   const charts = [];
@@ -29,10 +31,11 @@
     const context = plot.ctx;
     context.save();
     context.strokeStyle = context.fillStyle = color(`--series-${index}`);
-    context.lineWidth = devicePixelRatio;
+    context.lineWidth = 2 * devicePixelRatio;
     const arm = 4 * devicePixelRatio;
     plot.data[0].forEach((x, i) => {
       const left = plot.valToPos(x, "x", true);
+      context.globalAlpha = 1 - 0.7 * ((given.pale && given.pale[i]) || 0);
       if (given.low && given.low[i] != null && given.high[i] != null) {
         const bottom = plot.valToPos(given.low[i], "y", true), top = plot.valToPos(given.high[i], "y", true);
         context.beginPath();
@@ -55,15 +58,19 @@
     context.strokeStyle = context.fillStyle = color("--faint");
     context.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
     context.font = `${12 * devicePixelRatio}px sans-serif`;
-    for (const line of lines) {
+    for (const [i, line] of lines.entries()) {
       context.beginPath();
       if (line.y != null) {
         const at = plot.valToPos(line.y, "y", true);
         if (at < box.top || at > box.top + box.height) continue;
         context.moveTo(box.left, at); context.lineTo(box.left + box.width, at);
-        context.fillText(line.label, box.left + 6 * devicePixelRatio, at - 4 * devicePixelRatio);
+        // Two lines that lie together have their names at different ends.
+        context.textAlign = i % 2 ? "right" : "left";
+        const end = i % 2 ? box.left + box.width : box.left;
+        context.fillText(line.label, end + (i % 2 ? -6 : 6) * devicePixelRatio, at - 4 * devicePixelRatio);
       } else {
         const at = plot.valToPos(line.x, "x", true);
+        context.textAlign = "left";
         if (at < box.left || at > box.left + box.width) continue;
         context.moveTo(at, box.top); context.lineTo(at, box.top + box.height);
         context.fillText(line.label, at + 4 * devicePixelRatio, box.top + 14 * devicePixelRatio);
@@ -125,7 +132,7 @@
     });
     const log = Boolean(given.y.log), logX = Boolean(given.x.log);
     const xs = [{ values: given.x.values }];
-    const size = () => ({ width: Math.max(place.clientWidth - 18, 200), height: Math.min(340, Math.max(220, place.clientWidth * 0.45)) });
+    const size = () => ({ width: Math.max(place.clientWidth - 18, 200), height: Math.min(360, Math.max(given.x.mjd ? 320 : 240, place.clientWidth * 0.45)) });
     const plot = new uPlot({
       ...size(),
       scales: {
@@ -144,7 +151,8 @@
         fill: points ? color(`--series-${i + 1}`) : undefined,
         paths: points ? () => null : undefined,
         width: points ? 0 : 1.5,
-        points: { show: points, size: 6 },
+        dash: points || !i ? undefined : [8, 4],
+        points: { show: points, size: 7, width: 1.5, fill: color(i ? "--raised" : "--series-1") },
       }))],
       hooks: { drawSeries: [bars(given.series)], draw: [marks(given.lines || [])], ready: [open(given.series)] },
     }, [given.x.values, ...given.series.map((each) => each.values)], place);
