@@ -23,7 +23,7 @@ demo: $(VENV)/ready  ## simulate, process and publish a small survey; report and
 	$(BIN)/contimg demo --out demo
 
 test: $(VENV)/ready  ## the whole suite but the slow tests (below 10 minutes on two cores)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(VENV)/ready  ## the tests that take minutes
 	$(BIN)/pytest -m slow

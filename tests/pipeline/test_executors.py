@@ -38,6 +38,16 @@ def sleep_beside(path: str, seconds: float) -> int:
     return os.getpid()
 
 
+class Late:
+    """What takes long to arrive in another process, as work whose modules are imported there."""
+
+    def __init__(self, pid_file: Path, seconds: float) -> None:
+        self.pid_file, self.seconds = pid_file, seconds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return sleep_beside, (str(self.pid_file), self.seconds)
+
+
 def test_results_and_errors_come_back(crew: PoolCrew) -> None:
     assert [future.result() for future in [crew.submit(abs, -number) for number in range(20)]] == list(range(20))
     with pytest.raises(CalibrationError, match="no bandpass"):
@@ -111,6 +121,28 @@ def test_closing_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(CancelledError):
             waiting.result()
     assert len(list(Path("/proc/self/fd").iterdir())) <= files + 1
+
+
+def test_a_worker_that_is_stopped_while_it_takes_work_is_not_replaced(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    crew = PoolCrew(1)
+    arriving = crew.submit(abs, Late(pid_file, 3.0))
+    while not pid_file.exists() or not pid_file.read_text():
+        time.sleep(0.01)
+    crew.close(stop=True)
+    with pytest.raises(WorkerDiedError, match="stopped before it took the job"):
+        arriving.result()
+    assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+def test_a_crew_that_is_stopped_before_its_worker_has_started_starts_none(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    crew = PoolCrew(1)
+    starting = crew.submit(sleep_beside, str(pid_file), 3.0)
+    crew.close(stop=True)
+    with pytest.raises((CancelledError, WorkerDiedError)):
+        starting.result()
+    assert not pid_file.exists()
 
 
 PARENT = """

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import CDLL
 from multiprocessing import connection, get_context
 from queue import SimpleQueue
+from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -105,7 +106,7 @@ class PoolCrew(Closing):
         self._threads.shutdown(wait=False, cancel_futures=True)
         if stop:
             for worker in self._workers:
-                worker.kill()
+                worker.stop()
         self._threads.shutdown()
         for worker in self._workers:
             worker.end()
@@ -124,6 +125,8 @@ class _Worker:
     def __init__(self) -> None:
         self._process: Any = None
         self._pipe: Any = None
+        self._starting = Lock()
+        self._stopped = False
 
     def do(self, work: Callable[..., T], args: Sequence[object], time_limit_s: float | None) -> T:
         """Return what work returns, or raise what it raises."""
@@ -160,8 +163,15 @@ class _Worker:
             self._process.join()
             return False
 
+    def stop(self) -> None:
+        """Kill the process, whatever the thread that waits for it does, and let none follow it."""
+        with self._starting:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
+
     def kill(self) -> None:
-        """Stop the process at once."""
+        """Kill the process and wait until it has ended."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -176,11 +186,15 @@ class _Worker:
             self._process = None
 
     def _start(self) -> None:
-        self.end()
-        self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
-        self._process.start()
-        theirs.close()
+        with self._starting:
+            if self._stopped:
+                raise WorkerDiedError("its worker process was stopped before it took the job")
+            self.end()
+            self._pipe, theirs = _SPAWN.Pipe()
+            process = _SPAWN.Process(target=_work, args=(theirs, os.getpid()), daemon=True)
+            process.start()
+            self._process = process
+            theirs.close()
 
 
 def cause_of_death(exit_code: int, *, starved: bool) -> str:
