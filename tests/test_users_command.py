@@ -13,7 +13,13 @@ from dsa110_contimg.database import access_tokens, accounts, audit
 from dsa110_contimg.errors import AccessError
 
 root, house, empty_databases = database_fixtures.root, database_fixtures.house, database_fixtures.empty_databases
-pytestmark = pytest.mark.usefixtures("house")
+backend, postgresql, on_postgresql = (
+    database_fixtures.backend,
+    database_fixtures.postgresql,
+    database_fixtures.on_postgresql,
+)
+house_on_postgresql = database_fixtures.house_on_postgresql
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def user(*words: str) -> str:

@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -185,6 +186,22 @@ def atlas(survey: Survey) -> str:
         hips.save(picture(SkyPosition(0.4, 37.0), "mosaic"), folder, identifier=PUBLISHED, order=3)
     (folder / "secret.txt").write_text("secret")
     return f"/api/v1/hips/{PUBLISHED}"
+
+
+@pytest.mark.parametrize("name", ["\x01", "\ufffe", "]]>&<x", "\u202e"])
+def test_an_identifier_that_xml_cannot_write_is_a_document_all_the_same(surveyed: TestClient, name: str) -> None:
+    answer = surveyed.get("/vo/datalink", params={"ID": name})
+    assert answer.status_code == 200
+    assert "NotFoundFault" in "".join(ElementTree.fromstring(answer.content).itertext())
+
+
+def test_an_error_of_ours_is_not_told_as_one_of_who_asks(surveyed: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("dsa110_contimg.api.sia.observations", broken)
+    answer = surveyed.get("/vo/sia2/query")
+    assert (answer.status_code, "a defect" in answer.text) == (500, False)
 
 
 def test_hips_by_id_and_nothing_else(surveyed: TestClient, atlas: str) -> None:

@@ -212,5 +212,5 @@ def test_the_description_names_what_can_be_asked(client: TestClient) -> None:
     assert {LIST, LIST + "/{data_id}", LIST + "/{data_id}/provenance"} <= set(told["paths"])
     assert {name for path in told["paths"].values() for name in path} == {"get", "post"}
     asked = {one["name"] for one in told["paths"][LIST]["get"]["parameters"]}
-    assert asked == {"status", "type", "tag", "cursor", "limit"}
+    assert asked == {"status", "type", "tag", "cursor", "limit", "sort"}
     assert client.get("/docs").status_code == 404

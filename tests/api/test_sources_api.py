@@ -146,8 +146,8 @@ def test_what_is_no_number_is_null(surveyed: TestClient) -> None:
 @pytest.mark.parametrize(
     ("query", "status", "sentence"),
     [
-        ("sources?ra_deg=1", 422, "a circle needs ra_deg and dec_deg"),
-        ("sources?sort=separation_deg", 422, "needs a circle"),
+        ("sources?ra_deg=1", 400, "a circle needs ra_deg and dec_deg"),
+        ("sources?sort=separation_deg", 400, "needs a circle"),
         ("sources?sort=peak", 422, "sort"),
         ("sources?cursor=nonsense", 400, "cursor"),
         ("sources?min_eta=nan", 422, "min_eta"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from dsa110_contimg.database import (
     alert_queries,
@@ -53,6 +54,32 @@ def test_a_day_is_one_of_utc_to_the_microsecond_and_midnight_begins_it() -> None
     assert [(row.day_mjd, row.groups) for row in cut] == [(DAY + 1, 3)]
     assert days[0].by_subband == [0, 0, 0, 2, *[0] * 12]
     assert days[0].missing == 30
+
+
+def test_a_group_that_begins_before_midnight_is_whole_and_of_the_day_before() -> None:
+    with get_session("hdf5") as session:
+        session.add_all(file(DAY + 1.0 + (band - 7) * 1e-7, band, "g1") for band in range(16))
+        session.add_all(file(DAY + 1.5, band, "g2") for band in range(16))
+    with get_session("hdf5", read_only=True) as session:
+        before = inventory_queries.scan_groups(session, start_mjd=DAY, end_mjd=DAY + 1)
+        after = inventory_queries.scan_groups(session, start_mjd=DAY + 1, end_mjd=DAY + 2)
+    assert [(group.group_id, group.missing) for group in before] == [("g1", [])]
+    assert [(group.group_id, group.missing) for group in after] == [("g2", [])]
+
+
+def test_groups_of_a_span_are_read_along_an_index_and_not_sorted(backend: str) -> None:
+    if backend != "sqlite":
+        pytest.skip("SQLite tells how it would answer")
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    with get_session("hdf5") as session:
+        session.add_all(file(DAY + 0.1, band, "g1") for band in range(16))
+    with get_session("hdf5", read_only=True) as session:
+        connection = session.connection()
+        event.listen(connection, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        inventory_queries.scan_groups(session, start_mjd=DAY, end_mjd=DAY + 1)
+        for statement, values in asked.copy():
+            steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert not any("SCAN" in step or "TEMP B-TREE" in step for step in steps), steps
 
 
 def test_a_subband_that_came_twice_hides_none_that_lacks() -> None:

@@ -166,7 +166,7 @@ def test_a_killed_writer_holds_nobody_up() -> None:
 
 
 def test_a_lock_that_is_held_too_long_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsa110_contimg.database.server.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("dsa110_contimg.database.waiting.LOCK_TIMEOUT_S", 0.2)
     reset_engines()
     with get_session("products") as holder:
         holder.add(MSIndex(path="/a.ms"))

@@ -155,7 +155,7 @@ def test_failures_are_sentences(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_lock_that_is_held_too_long_is_a_sentence(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert house.exists()
-    monkeypatch.setattr("dsa110_contimg.database.session.LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("dsa110_contimg.database.waiting.LOCK_TIMEOUT_S", 0.1)
     holder = sqlite3.connect(database_path("products"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(ConfigurationError, match="was locked for"), get_session("products") as session:

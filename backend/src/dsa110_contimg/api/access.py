@@ -14,6 +14,8 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -27,6 +29,7 @@ from dsa110_contimg.database import audit
 from dsa110_contimg.database.access_tokens import user_of_token
 from dsa110_contimg.database.accounts import User, find_user
 from dsa110_contimg.database.models import Role
+from dsa110_contimg.errors import PipelineError, UnknownProductError
 
 COOKIE = "contimg_session"
 SESSION_S = 12 * 3600
@@ -194,6 +197,19 @@ async def admin(user: Reader) -> User:
 Member = Annotated[User, Depends(member)]
 Operator = Annotated[User, Depends(operator)]
 Admin = Annotated[User, Depends(admin)]
+
+
+@contextmanager
+def recorded(user: User, action: str, target: str, detail: str | None = None) -> Iterator[None]:
+    """Write the audit row of what a block does, also if it fails: it may have changed something by then."""
+    try:
+        yield
+    except UnknownProductError:
+        raise
+    except PipelineError as error:
+        record(user, action, target, f"failed: {error}")
+        raise
+    record(user, action, target, detail)
 
 
 def record(user: User, action: str, target: str, detail: str | None = None) -> None:

@@ -156,6 +156,7 @@ def _below_roots(path: Path) -> Path:
         found = path.resolve(strict=True)
     except OSError as error:
         raise BadInputError(f"calibration table {path.name} is not on disk any more: solve it again") from error
-    if not any(found.is_relative_to(root.resolve()) for root in data_roots()):
+    outside = not any(found.is_relative_to(root.resolve()) for root in data_roots())
+    if outside or any(part.is_symlink() for part in found.rglob("*")):
         raise BadInputError(f"calibration table {path.name} lies outside the folders that this server may read")
     return found

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.api import mosaics
 from dsa110_contimg.api.databases import Products
+from dsa110_contimg.api.files import readable, size_of
 from dsa110_contimg.api.obscore import AUTHORITY, parse_did
 from dsa110_contimg.api.pictures import MAX_SIZE_ARCMIN
 from dsa110_contimg.api.schemas import Storable
@@ -85,7 +86,9 @@ def _rows(
         kind, identity = named
         found = _of_mosaic(request, session, identity) if kind == "mosaics" else _of_image(request, session, identity)
     if found is None:
-        yield [did, "", "", f"NotFoundFault: {did[:200]} names no image here", "#this", "", "", None]
+        # XML has no way to write some characters.
+        shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in did)
+        yield [shown, "", "", f"NotFoundFault: {shown[:200]} names no image here", "#this", "", "", None]
         return
     links, cutout = found
     for link in links:
@@ -102,7 +105,7 @@ def _of_mosaic(request: Request, session: Session, name: str) -> tuple[list[Link
     found = [
         Link(semantics, words, FITS, f"{here}/{kind.value}", mosaics.file_of(row, kind))
         for kind, (semantics, words) in _MOSAIC_KINDS.items()
-        if mosaics.file_of(row, kind).is_file()
+        if readable(mosaics.file_of(row, kind)) is not None
     ]
     found += [
         Link("#preview", "picture with grid, beam and names", PNG, f"{here}/preview"),
@@ -145,10 +148,7 @@ def _of_image(request: Request, session: Session, identity: str) -> tuple[list[L
 
 
 def _size(path: Path | None) -> int | None:
-    try:
-        return None if path is None else path.stat().st_size
-    except OSError:
-        return None
+    return None if path is None else size_of(path)
 
 
 @router.get("/capabilities", response_class=Response)

@@ -17,6 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from dsa110_contimg.api.conditional import NOT_MODIFIED, matches
 from dsa110_contimg.config import current_settings
+from dsa110_contimg.errors import BadInputError
+from dsa110_contimg.formats.footprints import Footprint, footprint
 
 
 def data_roots() -> tuple[Path, ...]:
@@ -61,20 +63,44 @@ def send_file(
 
 def locate(path: Path | str | None, roots: Iterable[Path], name: str) -> Path:
     """Return the real place of a regular file below one of the roots, or raise HTTPException 404 that names *name*."""
-    missing = HTTPException(
-        HTTPStatus.NOT_FOUND, f"the file of {name} is not on disk any more: see what the registry says of it"
-    )
-    if path is None:
-        raise missing
+    found = None if path is None else _below(path, tuple(roots))
+    if found is None:
+        raise HTTPException(
+            HTTPStatus.NOT_FOUND, f"the file of {name} is not on disk any more: see what the registry says of it"
+        )
+    return found
+
+
+def readable(path: Path | str) -> Path | None:
+    """Return the real place of a file that a row names, if it may be looked at; else it is as if it were not there."""
+    return _below(path, data_roots())
+
+
+def footprint_at(path: Path | str) -> Footprint | None:
+    """Return where an image lies, if its file may be looked at and is one."""
+    found = readable(path)
+    try:
+        return None if found is None else footprint(found)
+    except BadInputError:
+        return None
+
+
+def size_of(path: Path | str) -> int | None:
+    """Return the bytes of a file that may be looked at."""
+    found = readable(path)
+    try:
+        return None if found is None else found.stat().st_size
+    except OSError:
+        return None
+
+
+def _below(path: Path | str, roots: tuple[Path, ...]) -> Path | None:
     try:
         found = Path(path).resolve(strict=True)
         inside = any(found.is_relative_to(root.resolve()) for root in roots)
-        regular = found.is_file()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise missing from error
-    if not (inside and regular):
-        raise missing
-    return found
+        return found if inside and found.is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 class _ConditionalFile(FileResponse):
@@ -90,4 +116,4 @@ class _ConditionalFile(FileResponse):
             await same(scope, receive, send)
             return
         self.headers.setdefault("cache-control", "private, no-cache")
-        await super().__call__(scope, receive, send)
+        await super().__call__({**scope, "method": scope.get("asked", scope["method"])}, receive, send)

@@ -15,7 +15,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from dsa110_contimg.api.databases import Registry
-from dsa110_contimg.api.files import data_roots, locate, send_file
+from dsa110_contimg.api.files import data_roots, locate, readable, send_file
 from dsa110_contimg.api.paging import MAX_PAGE, Page, Paged, decode_cursor, link_next, page_of
 from dsa110_contimg.api.schemas import Finite, Storable
 from dsa110_contimg.config import current_settings
@@ -85,8 +85,11 @@ def _missing(data_id: str) -> HTTPException:
 
 def describe(request: Request, row: HipsRow) -> Hips | None:
     """Return what a HiPS says of itself; None if there is none."""
+    properties = readable(row.folder / "properties")
+    if properties is None:
+        return None
     try:
-        told = hips_tiles.load_properties(row.folder)
+        told = hips_tiles.load_properties(properties.parent)
     except (OSError, UnicodeDecodeError):
         return None
     return Hips(

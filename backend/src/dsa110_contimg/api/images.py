@@ -6,7 +6,6 @@ kind mosaic, and under /mosaics all that is known about them.
 
 from http import HTTPStatus
 from operator import itemgetter
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -15,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dsa110_contimg.api.answers import Answer, answer, page_answer
 from dsa110_contimg.api.databases import Products, reading
-from dsa110_contimg.api.files import data_roots, locate, send_file
+from dsa110_contimg.api.files import data_roots, locate, readable, send_file
 from dsa110_contimg.api.paging import Page, page_of
 from dsa110_contimg.api.pictures import (
     PREVIEW_PIXELS,
@@ -157,7 +156,7 @@ def found(session: Session, image_id: int) -> ImageRow:
 
 def on_disk(row: ImageRow) -> bool:
     """Return whether the file of an image is there."""
-    return Path(row.path).is_file()
+    return readable(row.path) is not None
 
 
 def name_of(row: ImageRow) -> str:

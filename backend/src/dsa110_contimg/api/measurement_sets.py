@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from dsa110_contimg.api.databases import Products
 from dsa110_contimg.api.paging import Page, Paged, decode_cursor, link_next, page_of
 from dsa110_contimg.api.schemas import Storable
+from dsa110_contimg.api.sky import Check, check_of
 from dsa110_contimg.database import tile_queries
-from dsa110_contimg.database.tile_queries import CheckRow, TileRow
+from dsa110_contimg.database.qa_queries import checks_of
+from dsa110_contimg.database.tile_queries import TileRow
 
 router = APIRouter(prefix="/measurement-sets", tags=["measurement sets"])
 Stage = Literal["pending", "converting", "converted", "calibrated", "imaged", "photometry_complete", "failed"]
@@ -65,6 +67,6 @@ def get_measurement_set(products: Products, group_id: Storable) -> TileRow:
 
 
 @router.get("/{group_id}/checks")
-def list_checks(products: Products, group_id: Storable) -> list[CheckRow]:
+def list_checks(products: Products, group_id: Storable) -> list[Check]:
     """Return the quality checks of a Measurement Set and its image; none before they were measured."""
-    return tile_queries.list_checks(products, group_id)
+    return [check_of(row) for row in checks_of(products, group_id)]

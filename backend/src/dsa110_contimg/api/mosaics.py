@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from dsa110_contimg import naming
 from dsa110_contimg.api.answers import Answer, answer, page_answer
 from dsa110_contimg.api.databases import Products, Registry, reading
-from dsa110_contimg.api.files import data_roots, send_file
+from dsa110_contimg.api.files import data_roots, footprint_at, readable, send_file
 from dsa110_contimg.api.paging import Page, page_of
 from dsa110_contimg.api.pictures import (
     MAX_PIXELS,
@@ -45,8 +45,7 @@ from dsa110_contimg.database.mosaic_queries import (
 )
 from dsa110_contimg.database.product_report import describe_product
 from dsa110_contimg.database.qa_queries import ArtifactRow, checks_of, list_artifacts
-from dsa110_contimg.errors import BadInputError, UnknownProductError
-from dsa110_contimg.formats.footprints import footprint
+from dsa110_contimg.errors import UnknownProductError
 from dsa110_contimg.prov_json import prov_document
 
 router = APIRouter(prefix="/mosaics", tags=["mosaics"])
@@ -208,10 +207,10 @@ def show_mosaic(session: Products, registry: Registry, mosaic_id: Storable) -> M
 
 def _from_file(row: MosaicRow) -> dict[str, Any]:
     """Return what only the file of a mosaic knows; None for all of it where the file is gone."""
-    try:
-        image = footprint(Path(row.path)).image
-    except BadInputError:
+    place = footprint_at(row.path)
+    if place is None:
         return dict.fromkeys(("freq_ghz", "bandwidth_mhz", "cellsize_arcsec", "imsize_x", "imsize_y"))
+    image = place.image
     ny, nx = image.data.shape
     return {
         "freq_ghz": image.freq_hz / 1e9,
@@ -274,8 +273,8 @@ def send_view(request: Request, session: Products, mosaic_id: Storable, pixels: 
 def send_preview(request: Request, session: Products, mosaic_id: Storable) -> Response:
     """Return the picture with grid, beam and names that was made with the mosaic; without one, a plain one."""
     row = found(session, mosaic_id)
-    ready = None if row.thumbnail_path is None else Path(row.thumbnail_path)
-    if ready is not None and ready.is_file():
+    ready = None if row.thumbnail_path is None else readable(row.thumbnail_path)
+    if ready is not None:
         return send_file(ready, data_roots(), "image/png", f"{row.name}.png", attachment=False)
     return answer_picture(request, row.path, row.name, PREVIEW_PIXELS)
 
@@ -284,8 +283,8 @@ def send_preview(request: Request, session: Products, mosaic_id: Storable) -> Re
 def send_thumbnail(request: Request, session: Products, mosaic_id: Storable) -> Response:
     """Return a small picture as WebP."""
     row = found(session, mosaic_id)
-    ready = naming.beside_mosaic(Path(row.path), "thumbnail")
-    return answer_thumbnail(request, ready if ready.is_file() else row.path, row.name)
+    ready = readable(naming.beside_mosaic(Path(row.path), "thumbnail"))
+    return answer_thumbnail(request, ready or row.path, row.name)
 
 
 @router.get(

@@ -8,15 +8,14 @@ What is not known is empty. The outline is that of the pixels; an image whose pl
 
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import Request
 
+from dsa110_contimg.api.files import footprint_at, size_of
 from dsa110_contimg.database.obscore_queries import Observed
-from dsa110_contimg.errors import BadInputError
-from dsa110_contimg.formats.footprints import Footprint, footprint, footprint_of
+from dsa110_contimg.formats.footprints import Footprint, footprint_of
 from dsa110_contimg.formats.row_files import Column
 from dsa110_contimg.visibilities import SkyImage, SkyPosition
 
@@ -83,10 +82,7 @@ def place_of(row: Observed) -> Footprint | None:
         if ra is not None and dec is not None and row.imsize_y and row.imsize_x and row.cellsize_arcsec:
             blank = np.broadcast_to(np.float32(np.nan), (row.imsize_y, row.imsize_x))
             return footprint_of(SkyImage(blank, SkyPosition(ra % 360.0, dec), row.cellsize_arcsec / 3600.0))
-    try:
-        return footprint(Path(row.path))
-    except BadInputError:
-        return None
+    return footprint_at(row.path)
 
 
 def observation(request: Request, row: Observed, place: Footprint) -> dict[str, Any]:
@@ -135,10 +131,8 @@ def _real(value: float | None) -> float:
 
 
 def _kilobytes(path: str) -> int | None:
-    try:
-        return max(1, Path(path).stat().st_size // 1000)
-    except OSError:
-        return None
+    size = size_of(path)
+    return None if size is None else max(1, size // 1000)
 
 
 def _band(row: Observed, image: SkyImage) -> dict[str, float]:

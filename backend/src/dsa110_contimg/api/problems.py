@@ -53,7 +53,7 @@ def without_folders(sentence: str) -> str:
     settings = current_settings()
     folders = {"state": settings.state, "stage": settings.stage, "products": settings.products}
     for name, folder in folders.items():
-        sentence = sentence.replace(f"{folder}/", "" if name == "state" else f"{name}/")
+        sentence = sentence.replace(f"{folder}/", "" if name == "state" else f"{name}/").replace(str(folder), name)
     return sentence
 
 
@@ -72,7 +72,10 @@ def _problem(
 
 
 def _refused(request: Request, error: HTTPException) -> Response:
-    return _problem(request, error.status_code, str(error.detail), error.headers)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return _problem(request, error.status_code, str(error.detail), headers)
 
 
 def _misasked(request: Request, error: RequestValidationError) -> Response:

@@ -16,11 +16,13 @@ from dsa110_contimg.api.databases import Ingest, Products, Registry
 from dsa110_contimg.api.paging import Page, Paged, decode_cursor, link_next, page_of
 from dsa110_contimg.api.problems import without_folders
 from dsa110_contimg.api.schemas import Storable
+from dsa110_contimg.api.sky import Check, check_of
 from dsa110_contimg.config import current_settings
 from dsa110_contimg.database import queue_queries, tile_queries
 from dsa110_contimg.database.models import QueueState
+from dsa110_contimg.database.qa_queries import checks_of
 from dsa110_contimg.database.queue_queries import GroupRow, JobRow, RefusedRow, StepTimes, SubbandRow
-from dsa110_contimg.database.tile_queries import CheckRow, TileRow
+from dsa110_contimg.database.tile_queries import TileRow
 from dsa110_contimg.errors import PipelineError
 from dsa110_contimg.monitoring import census
 from dsa110_contimg.monitoring.backlog import Backlog, Failure, backlog, last_failures
@@ -76,7 +78,7 @@ class GroupReport(BaseModel):
     missing_subbands: list[int]
     jobs: list[JobRow]
     mosaic_groups: list[str]
-    checks: list[CheckRow]
+    checks: list[Check]
     times: StepTimes | None
     way_out: str | None = Field(description="What to do about its failure; null if it has not failed.")
     log: list[str] = Field(description="The last lines of the log about it.")
@@ -168,7 +170,7 @@ def describe_group(ingest: Session, products: Session, group_id: str) -> GroupRe
         missing_subbands=[] if group is None else [n for n in range(group.expected_subbands) if n not in here],
         jobs=jobs,
         mosaic_groups=mosaics,
-        checks=tile_queries.list_checks(products, group_id),
+        checks=[check_of(row) for row in checks_of(products, group_id)],
         times=queue_queries.find_times(ingest, group_id),
         way_out=_way_out(steps, group),
         log=[without_folders(line) for line in last_lines(log_path(current_settings()), group_id, limit=LOG_LINES)],

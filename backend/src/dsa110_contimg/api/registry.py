@@ -1,18 +1,20 @@
 """Products: the list, one with all that is known about it, and where it comes from.
 
-A list comes in pages in order of registration. `next` is the cursor of the page behind, or null; products that are
-registered meanwhile come at the end, so that whoever follows the cursors sees each product once.
+A list comes in pages in order of registration, or the newest first. `next` is the cursor of the page behind, or null;
+whoever follows the cursors sees each product once, also while others are registered.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from dsa110_contimg.api.paging import Paged
+from dsa110_contimg.api.schemas import Storable
 from dsa110_contimg.database.criteria import publish_blockers
 from dsa110_contimg.database.models import ProductStatus
 from dsa110_contimg.database.product_report import describe_product
@@ -21,20 +23,16 @@ from dsa110_contimg.database.session import database_path, on_server
 from dsa110_contimg.errors import ConfigurationError, PublishError, UnknownProductError
 from dsa110_contimg.prov_json import prov_document
 
-MAX_PAGE = 500
 router = APIRouter(prefix="/data-registry", tags=["data-registry"])
 
 
-class Listing(BaseModel):
-    """Which products a list holds; a parameter that is not one of these is refused."""
-
-    model_config = ConfigDict(extra="forbid")
+class Listing(Paged):
+    """Which products a list holds, and in what order."""
 
     status: ProductStatus | None = Field(None, description="Only products of this status.")
-    type: str | None = Field(None, description="Only products of this type, such as mosaic.")
-    tag: str | None = Field(None, description="Only products that carry this tag.")
-    cursor: str | None = Field(None, description="The `next` of the page before.")
-    limit: int = Field(50, ge=1, le=MAX_PAGE, description="Most products of a page.")
+    type: Storable | None = Field(None, description="Only products of this type, such as mosaic.")
+    tag: Storable | None = Field(None, description="Only products that carry this tag.")
+    sort: Literal["registered", "-registered"] = Field("registered", description="With - the newest first.")
 
 
 class Entry(BaseModel):
@@ -66,7 +64,9 @@ def list_products(request: Request, response: Response, wanted: Annotated[Listin
     chosen: dict[str, Any] = {"data_type": wanted.type, "status": wanted.status, "tag": wanted.tag}
     with opened(request) as conn:
         try:
-            rows = list_data(conn, **chosen, after=wanted.cursor, limit=wanted.limit + 1)
+            rows = list_data(
+                conn, **chosen, after=wanted.cursor, limit=wanted.limit + 1, newest_first=wanted.sort.startswith("-")
+            )
         except PublishError as error:
             raise HTTPException(HTTPStatus.BAD_REQUEST, str(error)) from error
     cursor = rows[wanted.limit - 1].data_id if len(rows) > wanted.limit else None
@@ -76,13 +76,13 @@ def list_products(request: Request, response: Response, wanted: Annotated[Listin
 
 
 @router.get("/{data_id}")
-def get_product(request: Request, data_id: str) -> dict[str, Any]:
+def get_product(request: Request, data_id: Storable) -> dict[str, Any]:
     """Return a product: its row, each criterion with its figures, attempts, who published it, links, provenance."""
     return _described(request, data_id)
 
 
 @router.get("/{data_id}/provenance")
-def get_provenance(request: Request, data_id: str) -> dict[str, Any]:
+def get_provenance(request: Request, data_id: Storable) -> dict[str, Any]:
     """Return where a product comes from, as PROV-JSON."""
     return prov_document(_described(request, data_id))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, BeforeValidator, Field
 
-from dsa110_contimg.api.access import Operator, record
+from dsa110_contimg.api.access import Operator, record, recorded
 from dsa110_contimg.api.registry import opened
 from dsa110_contimg.api.schemas import Storable, Words
 from dsa110_contimg.database import fixity
@@ -127,9 +127,8 @@ def publish(request: Request, data_id: Storable, wanted: Publication, user: Oper
 
 def publish_for(conn: RegistryConnection, data_id: str, user: User, wanted: Publication) -> None:
     """Publish a product for a user; HTTPException 404, or 409 with the sentence that the command prints."""
-    with _conflicts():
+    with _conflicts(), recorded(user, "publish", f"product {data_id}", wanted.reason):
         publish_by_hand(conn, data_id, mode=wanted.mode.value, by=user.name, reason=wanted.reason)
-    record(user, "publish", f"product {data_id}", wanted.reason)
 
 
 @router.post("/{data_id}/retry")
@@ -142,9 +141,8 @@ def retry(request: Request, data_id: Storable, wanted: Repetition, user: Operato
 
 def retry_for(conn: RegistryConnection, data_id: str, user: User, wanted: Repetition) -> None:
     """Try a failed publication again for a user; errors as `publish_for`."""
-    with _conflicts():
+    with _conflicts(), recorded(user, "retry", f"product {data_id}", wanted.reason):
         retry_by_hand(conn, data_id, reset=wanted.reset)
-    record(user, "retry", f"product {data_id}", wanted.reason)
 
 
 @router.post("/{data_id}/retract")
@@ -157,10 +155,9 @@ def take_back(request: Request, data_id: Storable, wanted: Retraction, user: Ope
 
 def retract_for(conn: RegistryConnection, data_id: str, user: User, wanted: Retraction) -> None:
     """Retract a product for a user; errors as `publish_for`."""
-    with _conflicts():
+    with _conflicts(), recorded(user, "retract", f"product {data_id}", wanted.reason):
         successor = wanted.successor or get_data(conn, data_id).superseded_by
         retract(conn, data_id, reason=wanted.reason, by=user.name, successor=successor)
-    record(user, "retract", f"product {data_id}", wanted.reason)
     follow_products(PhotometryOptions())
 
 

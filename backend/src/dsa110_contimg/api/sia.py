@@ -18,7 +18,7 @@ from dsa110_contimg.api.vo import VOTABLE, BadQuestionError, parameters, row_lim
 from dsa110_contimg.database.obscore_queries import observations
 from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.formats import vosi
-from dsa110_contimg.formats.regions import Region, parse_region
+from dsa110_contimg.formats.regions import BadRegionError, Region, parse_region
 from dsa110_contimg.formats.row_files import to_votable, votable_error
 
 router = APIRouter(prefix="/sia2", tags=["virtual observatory"])
@@ -60,7 +60,7 @@ async def query(request: Request) -> Response:
         asked.setdefault(name.upper(), []).append(value)
     try:
         body = await run_in_threadpool(_found, request, asked)
-    except ValueError as error:
+    except (BadQuestionError, BadRegionError) as error:
         return Response(votable_error(str(error)), 400, media_type=VOTABLE)
     return Response(body, media_type=VOTABLE)
 

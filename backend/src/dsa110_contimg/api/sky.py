@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import Path
 from pydantic import BaseModel, Field
 
+from dsa110_contimg.api.files import footprint_at
 from dsa110_contimg.api.paging import Paged, decode_cursor
 from dsa110_contimg.api.problems import without_folders
 from dsa110_contimg.api.schemas import Finite
@@ -15,8 +15,7 @@ from dsa110_contimg.database.catalog_query import MASTER, CatalogEntry, cone_sea
 from dsa110_contimg.database.image_queries import MeasuredSource, SkyFilter
 from dsa110_contimg.database.models import Verdict
 from dsa110_contimg.database.qa_queries import CheckRow
-from dsa110_contimg.errors import BadInputError, ConfigurationError
-from dsa110_contimg.formats.footprints import footprint
+from dsa110_contimg.errors import ConfigurationError
 from dsa110_contimg.telescope import unix_to_mjd
 
 MOST_SOURCES = 5000
@@ -112,16 +111,18 @@ def known_of(entry: CatalogEntry) -> Known:
 
 def overlay_of(path: str, measured: Sequence[MeasuredSource]) -> Overlay:
     """Return what is drawn over an image: what was measured on it, and what the master catalogue has there."""
+    shown = [measured_of(row) for row in measured]
+    place = footprint_at(path)
+    if place is None:
+        return Overlay(measured=shown, catalog=[], catalog_missing="the image's file is not there")
     try:
-        place = footprint(FilePath(path))
         entries = cone_search(place.middle, place.radius_deg, [MASTER])
-    except (BadInputError, ConfigurationError) as error:
-        missing = str(error) if isinstance(error, ConfigurationError) else "the image's file is not there"
-        return Overlay(measured=[measured_of(row) for row in measured], catalog=[], catalog_missing=missing)
+    except ConfigurationError as error:
+        return Overlay(measured=shown, catalog=[], catalog_missing=str(error))
     inside = [entry for entry in entries if place.holds(entry.ra_deg, entry.dec_deg).item()]
     inside.sort(key=lambda entry: -(entry.flux_jy or 0.0))
     return Overlay(
-        measured=[measured_of(row) for row in measured],
+        measured=shown,
         catalog=[known_of(entry) for entry in inside[:MOST_SOURCES]],
         catalog_missing=None,
     )

@@ -92,10 +92,11 @@ class SourceListing(Paged):
 
     @model_validator(mode="after")
     def _circle_is_whole(self) -> "SourceListing":
+        """Refuse half a circle, with 400 as no schema can say it."""
         if (self.ra_deg is None) != (self.dec_deg is None):
-            raise ValueError("a circle needs ra_deg and dec_deg")
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "a circle needs ra_deg and dec_deg")
         if self.sort is not None and self.sort.endswith(SEPARATION) and self.ra_deg is None:
-            raise ValueError(f"{SEPARATION} needs a circle: ra_deg, dec_deg and radius_deg")
+            raise HTTPException(HTTPStatus.BAD_REQUEST, f"{SEPARATION} needs a circle: ra_deg, dec_deg and radius_deg")
         return self
 
     @property

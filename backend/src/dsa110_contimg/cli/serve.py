@@ -18,6 +18,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another one lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one and prints it.", min=0, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(help="Processes that answer.", min=1, max=64)] = 1,
+    proxy: Annotated[
+        str | None, typer.Option(help="Address of a proxy that is believed who asked (X-Forwarded-For, -Proto).")
+    ] = None,
 ) -> None:
     """Serve the dashboard, the REST API and the Virtual Observatory's services, until it is stopped.
 
@@ -29,6 +32,7 @@ def serve(
     import uvicorn
 
     from dsa110_contimg.api.access import session_key
+    from dsa110_contimg.api.connections import Connection
     from dsa110_contimg.api.registry import check_registry
     from dsa110_contimg.cli.workers import Workers
 
@@ -37,6 +41,9 @@ def serve(
     config = uvicorn.Config(
         APPLICATION,
         factory=True,
+        http=Connection,
+        proxy_headers=proxy is not None,
+        forwarded_allow_ips=proxy,
         workers=workers,
         log_level="warning",
         server_header=False,

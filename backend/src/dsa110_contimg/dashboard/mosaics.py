@@ -8,6 +8,7 @@ from starlette.responses import HTMLResponse
 from dsa110_contimg.api import hips
 from dsa110_contimg.api import mosaics as api
 from dsa110_contimg.api.databases import Products, Registry
+from dsa110_contimg.api.files import readable
 from dsa110_contimg.api.mosaics import MosaicSort
 from dsa110_contimg.api.registry import opened
 from dsa110_contimg.api.schemas import Storable
@@ -49,7 +50,7 @@ def mosaic(request: Request, session: Products, registry: Registry, mosaic_id: S
         "hips": None if hips_row is None else hips.describe(request, hips_row),
         "sources": [measured_of(source) for source in measured_sources(session, row.path, limit=SHOWN_SOURCES)],
         "product": _product(request, row),
-        "files": [kind.value for kind in api.MosaicFile if api.file_of(row, kind).is_file()],
+        "files": [kind.value for kind in api.MosaicFile if readable(api.file_of(row, kind))],
     }
     return page(request, "mosaics/show.html", sky=True, **context)
 

@@ -1,6 +1,7 @@
 """Tokens: what a program shows instead of a password. They are shown once, and the database has their SHA-256 only."""
 
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from sqlalchemy import insert, or_, select, update
@@ -8,7 +9,8 @@ from sqlalchemy import insert, or_, select, update
 from dsa110_contimg.database.accounts import DATABASE, User, new_secret, sha256_of, unknown_user
 from dsa110_contimg.database.models.access import AccessToken, Account, Role
 from dsa110_contimg.database.session import get_session
-from dsa110_contimg.errors import AccessError
+from dsa110_contimg.database.waiting import in_a_hurry
+from dsa110_contimg.errors import AccessError, ConfigurationError
 
 PREFIX = "contimg_"
 """What every token begins with, so that a scanner for leaked secrets knows one."""
@@ -78,6 +80,11 @@ def user_of_token(token: str) -> User | None:
         return None
     number, used, name, role, epoch = found
     if used is None or now - used > _USED_EVERY_S:
-        with get_session(DATABASE) as session:
-            session.execute(update(AccessToken).where(AccessToken.id == number).values(last_used_at=now))
+        _note_use(number, now)
     return User(name, Role(role), epoch)
+
+
+def _note_use(number: int, now: float) -> None:
+    """Write when a token was used last; who asks need not wait until the database can be written."""
+    with suppress(ConfigurationError), in_a_hurry(0.0), get_session(DATABASE) as session:
+        session.execute(update(AccessToken).where(AccessToken.id == number).values(last_used_at=now))

@@ -72,7 +72,9 @@ def add_user(name: str, role: Role) -> str:
         raise AccessError(
             f"{name!r} cannot be a user's name: use lower-case letters, digits, dots and dashes, a letter first"
         )
-    row = {"name": name, "role": role.value, "created_at": time.time()}
+    # A cookie of who was called so before, and was removed, must not fit.
+    epoch = secrets.randbelow(2**30)
+    row = {"name": name, "role": role.value, "created_at": time.time(), "session_epoch": epoch}
     try:
         with get_session(DATABASE) as session:
             session.execute(insert(Account).values(row))

@@ -13,11 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from dsa110_contimg.errors import ConfigurationError
 
-LOCK_TIMEOUT_S = 30.0
 _INIT = "lacks tables of this version: run `contimg init`"
 _COLUMNS = "lacks columns of this version: run `contimg init`"
 _READ_ONLY = "was opened to be read only: open it without read_only to write"
-_LOCKED = f"was locked for {LOCK_TIMEOUT_S:.0f} s by another process: stop that process and try again"
+_LOCKED = "was locked for too long by another process: stop that process, or try again when it is done"
 _CREDENTIALS = "does not accept this user or password: check PIPELINE_DATABASE_URL"
 
 _CODES = {

@@ -4,12 +4,13 @@ A day is one of UTC. All that is counted lies in a span of days, found along the
 as much after ten years as in the first week.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Integer, cast, func, literal, select
 from sqlalchemy.orm import Session
 
 from dsa110_contimg.database.bulk import in_parts
@@ -37,7 +38,12 @@ class GroupFiles(NamedTuple):
     @property
     def missing(self) -> list[int]:
         """The subbands that it lacks."""
-        return [index for index, number in enumerate(self.by_subband) if not number]
+        return _zeros(self.by_subband)
+
+
+@functools.lru_cache(maxsize=4096)
+def _zeros(numbers: tuple[int, ...]) -> list[int]:
+    return [index for index, number in enumerate(numbers) if not number]
 
 
 @dataclass(frozen=True)
@@ -105,42 +111,52 @@ _FILE = HDF5FileIndex
 
 
 def scan_groups(session: Session, *, start_mjd: float, end_mjd: float) -> list[GroupFiles]:
-    """Return the groups of a span in order of time, each with its files; the session is of `hdf5`."""
+    """Return the groups that begin in a span, in order of time, each with its files; the session is of `hdf5`."""
+    inside = select(_FILE.group_id).where(_FILE.timestamp_mjd >= start_mjd, _FILE.timestamp_mjd < end_mjd).limit(1)
+    first = session.scalar(inside.order_by(_FILE.timestamp_mjd))
+    last = session.scalar(inside.order_by(_FILE.timestamp_mjd.desc()))
+    if first is None or last is None:
+        return []
     begin = func.min(_FILE.timestamp_mjd)
-    inside = (_FILE.timestamp_mjd >= start_mjd, _FILE.timestamp_mjd < end_mjd)
     query = (
         select(
             _FILE.group_id,
             begin,
             func.count(),
-            func.count(_FILE.subband_num.distinct()),
+            func.sum(literal(1).bitwise_lshift(cast(_FILE.subband_num, Integer))),
             func.coalesce(func.sum(_FILE.file_size_bytes), 0),
             func.min(_FILE.dec_deg),
             func.max(_FILE.dec_deg),
         )
-        .where(*inside)
+        # Groups are called by their time: along the index of names they are read one after the other, and never sorted.
+        .where(_FILE.group_id.between(first, last))
         .group_by(_FILE.group_id)
-        .order_by(begin, _FILE.group_id)
+        .having(begin >= start_mjd, begin < end_mjd)
     )
-    rows = session.execute(query).all()
-    whole = (1,) * N_SUBBANDS
-    # Of nearly all groups the two numbers tell what a row for each subband would.
-    odd = [group for group, _begin, files, different, *_more in rows if not files == different == N_SUBBANDS]
+    rows = [(*row[:3], int(row[3] or 0), *row[4:]) for row in session.execute(query)]
+    # So many powers of two make a sum of so many bits only if each is another one; else subbands came twice.
+    odd = [group for group, _began, files, bits, *_more in rows if bits.bit_count() != files]
     counted = _by_subband(session, odd)
-    return [
-        GroupFiles(group, float(began), files, int(size or 0), tuple(counted.get(group, whole)), low, high)
-        for group, began, files, _different, size, low, high in rows
+    found = [
+        GroupFiles(group, float(began), files, int(size or 0), counted.get(group) or _ones(bits), low, high)
+        for group, began, files, bits, size, low, high in rows
     ]
+    return sorted(found, key=lambda group: (group.begin_mjd, group.group_id))
 
 
-def _by_subband(session: Session, groups: Sequence[str]) -> dict[str, list[int]]:
+@functools.cache
+def _ones(bits: int) -> tuple[int, ...]:
+    return tuple(bits >> index & 1 for index in range(N_SUBBANDS))
+
+
+def _by_subband(session: Session, groups: Sequence[str]) -> dict[str, tuple[int, ...]]:
     found = {group: [0] * N_SUBBANDS for group in groups}
     for part in in_parts(groups):
         query = select(_FILE.group_id, _FILE.subband_num).where(_FILE.group_id.in_(part))
         for group, subband in session.execute(query):
             if subband is not None and 0 <= subband < N_SUBBANDS:
                 found[group][subband] += 1
-    return found
+    return {group: tuple(numbers) for group, numbers in found.items()}
 
 
 def days_of(groups: Iterable[GroupFiles]) -> list[DayRow]:

@@ -17,7 +17,6 @@ from psycopg.types.numeric import FloatBinaryDumper, FloatDumper
 from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from dsa110_contimg.database.explanations import LOCK_TIMEOUT_S
 from dsa110_contimg.errors import ConfigurationError
 
 _DRIVER = "postgresql+psycopg"
@@ -54,19 +53,19 @@ def parse_url(address: str) -> URL:
     return url.set(drivername=_DRIVER)
 
 
-def connect_arguments(url: URL, name: str, *, read_only: bool) -> dict[str, Any]:
-    """Return how a connection to one database is opened."""
+def connect_arguments(url: URL, name: str, *, read_only: bool, wait_s: float) -> dict[str, Any]:
+    """Return how a connection to one database is opened, which waits so long for a lock and for the server."""
     settings: dict[str, object] = {
         "search_path": name,
         "timezone": "UTC",
-        "lock_timeout": f"{LOCK_TIMEOUT_S * 1000:.0f}ms",
+        "lock_timeout": f"{wait_s * 1000:.0f}ms",
         "default_transaction_read_only": "on" if read_only else "off",
         "default_transaction_isolation": r"repeatable\ read" if read_only else r"read\ committed",
         **_KEEPALIVE,
     }
     own = url.query.get("options", "")
     told = [own if isinstance(own, str) else " ".join(own), *(f"-c {key}={value}" for key, value in settings.items())]
-    return {"options": " ".join(told), "connect_timeout": round(LOCK_TIMEOUT_S) or 1}
+    return {"options": " ".join(told), "connect_timeout": max(round(wait_s), 2)}
 
 
 def _lock(name: str) -> str:

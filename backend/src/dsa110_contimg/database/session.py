@@ -2,7 +2,7 @@
 
 Databases are SQLite files, or, with `PIPELINE_DATABASE_URL`, schemas of a PostgreSQL server (see `server`).
 
-Every connection to a file waits 30 s for a lock, checks foreign keys, and writes ahead (WAL) with full
+Every connection to a file waits for a lock (see `waiting`), checks foreign keys, and writes ahead (WAL) with full
 synchronization: a commit survives a power cut. A writing transaction takes the write lock when it begins (BEGIN
 IMMEDIATE), so that it never finds out in the middle that somebody else was faster; a reading one refuses to write.
 
@@ -26,8 +26,9 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool, StaticPool
 
 from dsa110_contimg.config import DATABASES, Settings, current_settings
 from dsa110_contimg.database import server
-from dsa110_contimg.database.explanations import LOCK_TIMEOUT_S, explain, explaining, read_only_error, refuses_writing
+from dsa110_contimg.database.explanations import explain, explaining, read_only_error, refuses_writing
 from dsa110_contimg.database.models import METADATA
+from dsa110_contimg.database.waiting import QUESTION_S, lock_wait_s
 from dsa110_contimg.errors import ConfigurationError
 
 __all__ = [
@@ -48,17 +49,17 @@ __all__ = [
 ]
 
 
-def _open(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
+def _open(path: Path, mode: str, *, any_thread: bool, wait_s: float) -> sqlite3.Connection:
     """Open a file and look at it: SQLite itself opens nothing before the first question."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
-        timeout=LOCK_TIMEOUT_S,
+        timeout=wait_s,
         isolation_level=None,
         check_same_thread=not any_thread,
         uri=True,
     )
     try:
-        connection.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT_S * 1000)}")
+        _wait(connection, wait_s)
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     except sqlite3.Error:
         connection.close()
@@ -66,9 +67,13 @@ def _open(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
     return connection
 
 
-def _open_to_read(path: Path, *, any_thread: bool) -> sqlite3.Connection:
+def _wait(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
+
+def _open_to_read(path: Path, *, any_thread: bool, wait_s: float) -> sqlite3.Connection:
     try:
-        return _open(path, "ro", any_thread=any_thread)
+        return _open(path, "ro", any_thread=any_thread, wait_s=wait_s)
     except sqlite3.OperationalError as error:
         log = path.with_name(f"{path.name}-wal")
         logged = log.exists() and log.stat().st_size > 0
@@ -76,23 +81,29 @@ def _open_to_read(path: Path, *, any_thread: bool) -> sqlite3.Connection:
         if logged or beside or not path.is_file() or "locked" in str(error):
             raise
         # Where nothing can be written SQLite cannot share a log; without a log the file alone is the whole truth.
-        return _open(path, "ro&immutable=1", any_thread=any_thread)
+        return _open(path, "ro&immutable=1", any_thread=any_thread, wait_s=wait_s)
 
 
 def connect(
-    path: Path, *, read_only: bool = False, any_thread: bool = False, keep_journal: bool = False
+    path: Path,
+    *,
+    read_only: bool = False,
+    any_thread: bool = False,
+    keep_journal: bool = False,
+    wait_s: float | None = None,
 ) -> sqlite3.Connection:
     """Open one file with the settings that every connection has; statements commit one by one until a BEGIN.
 
     A missing file is made, except to read. With `keep_journal` the file's journal mode stays what it is: a backup
-    changes nothing.
+    changes nothing. `wait_s` is how long statements wait for locks.
     """
+    wait_s = lock_wait_s() if wait_s is None else wait_s
     try:
         if read_only:
-            connection = _open_to_read(path, any_thread=any_thread)
+            connection = _open_to_read(path, any_thread=any_thread, wait_s=wait_s)
             connection.execute("PRAGMA query_only = ON")
         else:
-            connection = _open(path, "rwc", any_thread=any_thread)
+            connection = _open(path, "rwc", any_thread=any_thread, wait_s=wait_s)
             if not keep_journal:
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -169,9 +180,10 @@ def _pooled_engine(path: Path) -> Engine:
         event.listen(engine, "begin", lambda connection: _begin(connection, "BEGIN"))
         event.listen(engine, "connect", lambda _connection, entry: entry.info.update(file=_identity(path)))
 
-        def check(_connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        def check(connection: sqlite3.Connection, entry: ConnectionPoolEntry, _proxy: object) -> None:
             if entry.info["file"] != _identity(path):
                 raise DisconnectionError(f"{path} was replaced")
+            _wait(connection, lock_wait_s())
 
         event.listen(engine, "checkout", check)
         _engines[key] = engine
@@ -191,9 +203,14 @@ def _server_engine(address: str, name: str, *, read_only: bool, pooled: bool = F
     key = (f"{'pooled ' if pooled else ''}{address} {name}", read_only)
     if key not in _engines:
         url = server.parse_url(address)
-        arguments = server.connect_arguments(url, name, read_only=read_only)
         kept = {"poolclass": QueuePool, "pool_pre_ping": True, **_POOL} if pooled else {"poolclass": NullPool}
-        engine = create_engine(url, connect_args=arguments, hide_parameters=True, **kept)
+        engine = create_engine(url, hide_parameters=True, **kept)
+
+        def prepare(_dialect: object, _record: object, _words: object, arguments: dict[str, object]) -> None:
+            wait_s = QUESTION_S if pooled else lock_wait_s()
+            arguments.update(server.connect_arguments(url, name, read_only=read_only, wait_s=wait_s))
+
+        event.listen(engine, "do_connect", prepare)
         event.listen(engine, "connect", server.store_nan_as_null)
         if not read_only:
             event.listen(engine, "first_connect", lambda connection, _record: server.make_schema(connection, name))
@@ -323,27 +340,33 @@ _watching = threading.Lock()
 
 
 def data_version(name: str) -> Hashable:
-    """Return what changes whenever somebody commits to a database; None where nothing tells: on a server.
+    """Return what changes whenever somebody commits to a database; None where nothing tells.
 
-    Whoever asks twice and gets the same may trust what was read between. Asking takes microseconds.
+    That is a server, and a file that cannot be read now. Whoever asks twice and gets the same may trust what was read
+    between. Asking takes microseconds, and never waits.
     """
     settings, path = _place(name)
     if settings.database_url is not None:
         return None
     with _watching:
-        identity = _identity(path)
-        known = _watchers.get(path)
-        if known is None or known[0] != identity:
-            if known is not None:
-                _watchers.pop(path)[1].close()
-            if identity is None:
-                return None
-            known = _watchers[path] = identity, connect(path, read_only=True, any_thread=True)
         try:
-            number: int = known[1].execute("PRAGMA data_version").fetchone()[0]
-        except sqlite3.Error as error:
-            raise explain(error, path) or ConfigurationError(f"database {path} cannot be read: {error}") from error
-        return path, identity, id(known[1]), number
+            connection, identity = _watcher(path)
+            number: int = connection.execute("PRAGMA data_version").fetchone()[0]
+        except (ConfigurationError, sqlite3.Error):
+            return None
+        return path, identity, id(connection), number
+
+
+def _watcher(path: Path) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+    """Return a connection to the file that is there now, and which one that is."""
+    identity = _identity(path)
+    known = _watchers.get(path)
+    if known is not None and known[0] != identity:
+        _watchers.pop(path)[1].close()
+        known = None
+    if known is None:
+        known = _watchers[path] = identity, connect(path, read_only=True, any_thread=True, wait_s=0.0)
+    return known[1], identity
 
 
 def may_write(session: Session) -> bool:

@@ -45,19 +45,6 @@ class TileRow:
 
 
 @dataclass(frozen=True)
-class CheckRow:
-    """One measured value of quality, its limits and the verdict."""
-
-    name: str
-    value: float | None
-    threshold_warning: float | None
-    threshold_failure: float | None
-    verdict: str
-    reason: str | None
-    measured_unix: float
-
-
-@dataclass(frozen=True)
 class NoisePoint:
     """The noise of one tile's image, and what it would be without sources and interference."""
 
@@ -165,17 +152,6 @@ def _tile(row: MSIndex, image: tuple[int, float | None] | None, verdict: str | N
         noise_jy=None if image is None else image[1],
         verdict=verdict,
     )
-
-
-def list_checks(session: Session, subject: str) -> list[CheckRow]:
-    """Return the quality checks of a subject by name."""
-    rows = session.scalars(select(QACheck).where(QACheck.subject == subject).order_by(QACheck.name))
-    return [
-        CheckRow(
-            row.name, row.value, row.threshold_warning, row.threshold_failure, row.verdict, row.reason, row.measured_at
-        )
-        for row in rows
-    ]
 
 
 def mosaic_groups_of(session: Session, group_id: str) -> list[str]:

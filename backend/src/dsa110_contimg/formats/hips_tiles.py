@@ -123,7 +123,8 @@ def draw_allsky(folder: Path, order: int = 3) -> bytes:
     whole = Image.new("RGBA", size)
     for tile in tiles_of(folder, order):
         path = tile_path(folder, order, tile, "png")
-        if path.exists():
+        # A link that leads out of the folder is no tile of it.
+        if path.exists() and path.resolve().is_relative_to(folder.resolve()):
             with Image.open(path) as picture:
                 small = picture.convert("RGBA").resize((ALLSKY_WIDTH, ALLSKY_WIDTH))
             row, column = divmod(tile, columns)

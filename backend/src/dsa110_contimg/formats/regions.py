@@ -63,12 +63,16 @@ class Region:
         return bool(self.contains(*place.points()).any() or place.holds(*self.boundary()).any())
 
 
+class BadRegionError(ValueError):
+    """A text writes no region."""
+
+
 def parse_region(text: str) -> Region:
     """Return the region that a query writes, such as `CIRCLE 24.4 33.1 0.5`.
 
     Raises
     ------
-    ValueError
+    BadRegionError
         With one sentence, if it writes none.
     """
     shape, *rest = text.split()
@@ -76,20 +80,20 @@ def parse_region(text: str) -> Region:
     try:
         numbers = tuple(float(part) for part in rest)
     except ValueError:
-        raise ValueError(f"POS {text!r} has a part that is no number") from None
+        raise BadRegionError(f"POS {text!r} has a part that is no number") from None
     counts = _COUNTS.get(shape) or (tuple(range(6, 402, 2)) if shape == "POLYGON" else ())
     if len(numbers) not in counts:
-        raise ValueError(
+        raise BadRegionError(
             f"POS {text[:80]!r} is none of CIRCLE ra dec radius, RANGE ra1 ra2 dec1 dec2, POLYGON ra dec …"
         )
     if shape == "RANGE":
         low = (0.0, 360.0, -90.0, 90.0)
         numbers = tuple(one if math.isfinite(one) else edge for one, edge in zip(numbers, low, strict=True))
     if not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"POS {text!r} has a part that is not finite")
+        raise BadRegionError(f"POS {text!r} has a part that is not finite")
     decs = {"CIRCLE": numbers[1:2], "RANGE": numbers[2:], "POLYGON": numbers[1::2]}[shape]
     if any(abs(dec) > 90.0 for dec in decs) or (shape == "CIRCLE" and not 0.0 <= numbers[2] <= 180.0):
-        raise ValueError(f"POS {text[:80]!r} has a declination beyond a pole, or a radius that is none")
+        raise BadRegionError(f"POS {text[:80]!r} has a declination beyond a pole, or a radius that is none")
     return Region(shape, numbers)
 
 

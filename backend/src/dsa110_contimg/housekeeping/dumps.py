@@ -16,8 +16,9 @@ from sqlalchemy import URL, Connection, text
 
 from dsa110_contimg.config import child_environment, current_settings
 from dsa110_contimg.database import server, session
-from dsa110_contimg.database.explanations import LOCK_TIMEOUT_S, explaining
+from dsa110_contimg.database.explanations import explaining
 from dsa110_contimg.database.standing import VERSION_TABLE
+from dsa110_contimg.database.waiting import LOCK_TIMEOUT_S
 from dsa110_contimg.errors import ConfigurationError
 
 _PACKAGE = "install PostgreSQL's client programs (Debian's package postgresql-client), not older than the server"
