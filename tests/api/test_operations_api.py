@@ -195,7 +195,8 @@ def test_transits_and_pointing_are_those_of_the_strip(operator: TestClient) -> N
     assert now["alt_deg"] == pytest.approx(90.0 - 37.2334 + STRIP_DEG, abs=0.01)
     transits = get(operator, "calibrators/transits", days=3)
     found = [one for one in transits["transits"] if one["calibrator"] == "3C48"]
-    assert len(found) == 3
+    # Three days are 3.008 sidereal ones.
+    assert len(found) in {3, 4}
     assert all(one["solves"] for one in found)
     steps = np.diff([one["time_unix"] for one in found])
     np.testing.assert_allclose(steps, 86164.09, atol=1.0)
