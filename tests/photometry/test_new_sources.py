@@ -50,3 +50,33 @@ def test_a_copy_with_sources_leaves_the_image_alone(make_field: MakeField) -> No
     field.add_sources(ra, dec, np.array([0.2]))
     assert float(np.abs(image.data).max()) == 0.0
     np.testing.assert_allclose(more.data, field.data, atol=1e-4)
+
+
+@pytest.mark.parametrize("center", [(24.42, 33.16), (359.99, 71.6)])
+def test_stripes_of_a_bright_source_are_not_new(
+    make_field: MakeField, make_sky: MakeSky, center: tuple[float, float]
+) -> None:
+    """Three of 12 mJy around 16 Jy: one east of it, one north, and one on neither arm, which is new."""
+    print(f"seed {SEED}")
+    field = make_field(side=640, center=center, cell_arcsec=6.0, beam=(40.0, 25.0, 100.0))
+    ra, dec = field.sky(np.array([320.0, 90.0, 320.0, 150.0]), np.array([320.0, 320.0, 560.0, 500.0]))
+    known = make_sky(ra[:1], dec[:1], np.array([16.0]))
+    # Away from the middle of the sky's rows and columns are not the image's.
+    dec[1], ra[2] = dec[0], ra[0]
+    field.add_noise(RMS, np.random.default_rng(SEED)).add_sources(ra, dec, np.array([16.0, 0.012, 0.012, 0.012]))
+    noise = field.image(np.full((640, 640), RMS), "noise", "Jy")
+    (found,) = search_new(field.image(kind="mosaic"), noise, known, PhotometryOptions())
+    assert (found.ra_deg, found.dec_deg) == pytest.approx((ra[3], dec[3]), abs=10.0 / 3600.0)
+
+
+def test_sidelobes_of_a_source_beyond_the_edge_are_not_new(make_field: MakeField, make_sky: MakeSky) -> None:
+    """12 mJy in the image, 240 arcsec from 40 mJy outside, is no discovery; if nothing were there it would be one."""
+    print(f"seed {SEED}")
+    field = make_field(side=640, center=(24.42, 33.16), cell_arcsec=6.0, beam=(40.0, 25.0, 100.0))
+    ra, dec = field.sky(np.array([200.0, 200.0, 500.0]), np.array([615.0, 655.0, 100.0]))
+    known = make_sky(ra[1:], dec[1:], np.array([0.040, 0.1]))
+    field.add_noise(RMS, np.random.default_rng(SEED)).add_sources(ra[[0, 2]], dec[[0, 2]], np.array([0.012, 0.1]))
+    noise = field.image(np.full((640, 640), RMS), "noise", "Jy")
+    image = field.image(kind="mosaic")
+    assert search_new(image, noise, known, PhotometryOptions()) == []
+    assert len(search_new(image, noise, make_sky(ra[2:], dec[2:], np.array([0.1])), PhotometryOptions())) == 1

@@ -2,8 +2,11 @@
 
 Every known source is taken away with the flux that it has in this image, so that one that brightened is not new. SEP
 (Barbary 2016, JOSS 1, 58; the engine of SExtractor) finds islands on the detection plane, whose noise is even; the
-pipeline's own photometry measures them. Beside a bright source its sidelobes are no discovery: what is fainter than
-1 % of a known source within ten beams is left out.
+pipeline's own photometry measures them.
+
+Sidelobes of known sources are no discovery. Left out is what is fainter than 1 % of a source within ten beams; fainter
+than 0.1 % of one exactly east, west, north or south, where the array's two arms put stripes that cross the image; and
+fainter than half of a source within ten beams that lies beyond the image, where CLEAN could not take it away.
 """
 
 from dataclasses import dataclass
@@ -25,7 +28,9 @@ FloatArray = NDArray[np.float64]
 
 REACH_BEAMS = 2.0
 """A beam is below 1e-4 of its peak at this many full widths from its center."""
-SIDELOBE = 0.01
+SIDELOBE, STRIPE, UNCLEAN = 0.01, 0.001, 0.5
+"""Largest sidelobes, relative to the source: near it, along the arms, and of one that was not cleaned."""
+STRIPE_BEAMS = 1.0
 LEAST_PIXELS = 3
 DOUBTFUL = PhotometryFlag.EDGE | PhotometryFlag.LOW_BEAM
 
@@ -85,7 +90,8 @@ def search_new(image: SkyImage, noise: SkyImage, known: SkyModel, options: Photo
     found = SkyModel(names, ra[fresh], dec[fresh], np.full(len(names), np.nan), np.zeros((len(names), 1)))
     rows = [row for row in forced.measure(residual, found, options, noise=noise) if isinstance(row, Measurement)]
     strong = [row for row in rows if (row.snr or 0.0) >= options.new_sigma and not row.flags & DOUBTFUL]
-    strong = [row for row in strong if not _sidelobe(row, places, image)]
+    beyond = _beyond(known, {row.source_id for row in measured})
+    strong = [row for row in strong if not _sidelobe(row, places, beyond, image)]
     return [_new(row) for row in sorted(strong, key=lambda row: -(row.snr or 0.0))]
 
 
@@ -110,12 +116,27 @@ def _unexplained(ra_deg: FloatArray, dec_deg: FloatArray, known: SkyModel, image
     return np.asarray(apart > np.radians(NEW_BEAMS * image.beam.major_arcsec / 3600.0))
 
 
-def _sidelobe(row: Measurement, places: FloatArray, image: SkyImage) -> bool:
-    """Say whether a detection is a hundredth or less of a known source (ra, dec, flux; (n, 3)) that is near it."""
+def _beyond(known: SkyModel, measured: set[str]) -> FloatArray:
+    """Return the known sources that the image does not hold, (ra, dec, catalogue's flux in Jy), (n, 3)."""
+    there = np.array([name not in measured for name in known.names], bool)
+    return np.stack([known.ra_deg[there], known.dec_deg[there], known.flux_jy[there]], axis=1)
+
+
+def _sidelobe(row: Measurement, places: FloatArray, beyond: FloatArray, image: SkyImage) -> bool:
+    """Say whether a detection may be a sidelobe of a source in the image or beyond it (ra, dec, flux; (n, 3))."""
     beam = image.beam.major_arcsec / 3600.0 if image.beam is not None else 0.0
+    east, north = _offsets(row, places)
+    near = np.hypot(east, north) < NEAR_BRIGHT_BEAMS * beam
+    along = np.minimum(np.abs(east), np.abs(north)) < STRIPE_BEAMS * beam
+    largest = places[:, 2] * np.where(near, SIDELOBE, np.where(along, STRIPE, 0.0))
+    unclean = np.hypot(*_offsets(row, beyond)) < NEAR_BRIGHT_BEAMS * beam
+    return bool(np.any(row.flux_jy < largest) or np.any(unclean & (row.flux_jy < UNCLEAN * beyond[:, 2])))
+
+
+def _offsets(row: Measurement, places: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return how far east and north places lie of a detection, deg."""
     east = (places[:, 0] - row.ra_deg + 180.0) % 360.0 - 180.0
-    apart = np.hypot(east * np.cos(np.radians(row.dec_deg)), places[:, 1] - row.dec_deg)
-    return bool(np.any((apart < NEAR_BRIGHT_BEAMS * beam) & (row.flux_jy < SIDELOBE * places[:, 2])))
+    return east * np.cos(np.radians(row.dec_deg)), places[:, 1] - row.dec_deg
 
 
 def _new(row: Measurement) -> NewSource:
