@@ -57,7 +57,7 @@ def put(database: str, statement: str, **values: object) -> None:
 
 @pytest.mark.parametrize("how", ["path", "dots", "link", "device"])
 def test_an_image(outside: Outside, asking: TestClient, how: str) -> None:
-    link = outside.root / "stage" / "images" / "link.fits"
+    link = outside.root / "stage" / "images" / "leading_outside.fits"
     link.symlink_to(outside.image)
     paths = {
         "path": outside.image,
