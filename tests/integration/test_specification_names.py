@@ -14,6 +14,7 @@ from dsa110_contimg import naming
 from dsa110_contimg.config import Settings
 from dsa110_contimg.database import Job as JobRow
 from dsa110_contimg.database import Mosaic, get_session
+from dsa110_contimg.database.registry_rows import get_data, open_registry
 from dsa110_contimg.errors import ConfigurationError, MosaicError, PipelineError
 from dsa110_contimg.pipeline import streaming_converter as converter
 from dsa110_contimg.pipeline import streaming_mosaic as mosaic
@@ -80,6 +81,8 @@ def test_a_submitted_photometry_job_is_the_one_that_ran() -> None:
         row = session.get(JobRow, job_id)
     assert row is not None
     assert (row.stage, row.subject, row.state) == ("photometry", name, "completed")
+    with open_registry() as connection:
+        assert get_data(connection, name).photometry_status == "completed"
 
 
 def test_unknown_things_are_named(house: Settings) -> None:

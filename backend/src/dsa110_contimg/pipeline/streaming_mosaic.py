@@ -30,7 +30,8 @@ from dsa110_contimg.database.data_registration import (
     set_photometry_status,
     trigger_auto_publish,
 )
-from dsa110_contimg.database.models import MSIndex
+from dsa110_contimg.database.models import Job as JobRow
+from dsa110_contimg.database.models import JobState, MSIndex
 from dsa110_contimg.database.mosaic_repository import MosaicRepository
 from dsa110_contimg.database.ownership import this_process
 from dsa110_contimg.database.registry_rows import get_data, open_registry
@@ -194,12 +195,13 @@ def run_qa_checks(path: Path | str, options: PipelineOptions | None = None) -> Q
 
 
 def submit_photometry_job(data_id: str) -> str:
-    """Record that a mosaic is to be measured, which blocks its publication until then; return the job's id."""
+    """Record that a mosaic is to be measured, which blocks its publication until it is; return the job's id."""
     with open_registry() as connection:
         get_data(connection, data_id)
         with get_session("products") as session:
             job_id = leases.ensure_job(session, Stage.PHOTOMETRY, data_id, now=time.time())
-        set_photometry_status(connection, data_id, "pending", job_id)
+            measured = session.get_one(JobRow, job_id).state == JobState.COMPLETED
+        set_photometry_status(connection, data_id, "completed" if measured else "pending", job_id)
     return job_id
 
 
