@@ -30,7 +30,9 @@ def storable(text: str) -> str:
 
 Finite = Annotated[float | None, BeforeValidator(_finite_or_as_it_is)]
 Words = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_WORDS), AfterValidator(storable)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_WORDS, pattern=r"\S"),
+    AfterValidator(storable),
 ]
 Storable = Annotated[str, StringConstraints(max_length=MAX_WORDS), AfterValidator(storable)]
 """A name or id that somebody asks for: `source_id: Storable`."""

@@ -43,6 +43,8 @@ from dsa110_contimg.visibilities import SkyPosition
 router = APIRouter(tags=["sources"])
 NAMES_DATABASES = ("products", "master_sources", "calibrators")
 MOST_EXPORTED = 200_000
+AS_FILES: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}}
+"""What else than JSON `format` may ask for, as OpenAPI has it."""
 SOURCE_COLUMNS = {
     "source_id": Column("", "name", "meta.id;meta.main", str),
     "ra_deg": Column("deg", "right ascension (ICRS)", "pos.eq.ra;meta.main"),
@@ -190,7 +192,7 @@ class NeighborQuestion(BaseModel, extra="forbid"):
 SourceName = Annotated[Storable, Path(description="Name in any usual spelling, or a position.", max_length=200)]
 
 
-@router.get("/sources", response_model=Page[SourceItem])
+@router.get("/sources", response_model=Page[SourceItem], responses=AS_FILES)
 async def get_sources(request: Request, wanted: Annotated[SourceListing, Query()]) -> Response:
     """List sources."""
     databases = ("products",) if wanted.q is None else NAMES_DATABASES
@@ -288,7 +290,7 @@ def catalog_info(source_id: str) -> tuple[CatalogInfo | None, str | None]:
     return found, None if found else "the catalogue does not have this source"
 
 
-@router.get("/sources/{source_id}/lightcurve", response_model=LightCurveBody)
+@router.get("/sources/{source_id}/lightcurve", response_model=LightCurveBody, responses=AS_FILES)
 async def get_lightcurve(
     request: Request, source_id: SourceName, wanted: Annotated[LightCurveQuestion, Query()]
 ) -> Response:
