@@ -38,12 +38,12 @@ class GroupFiles(NamedTuple):
     @property
     def missing(self) -> list[int]:
         """The subbands that it lacks."""
-        return _zeros(self.by_subband)
+        return list(_zeros(self.by_subband))
 
 
 @functools.lru_cache(maxsize=4096)
-def _zeros(numbers: tuple[int, ...]) -> list[int]:
-    return [index for index, number in enumerate(numbers) if not number]
+def _zeros(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(index for index, number in enumerate(numbers) if not number)
 
 
 @dataclass(frozen=True)
